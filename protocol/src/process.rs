@@ -1,0 +1,244 @@
+//! Commands inside a subcontainer: how they are started, fed, watched and ended.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use crate::Data;
+
+/// A terminal's size in characters.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TerminalSize {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub cols: u16,
+}
+
+/// What `launch`, `exec` and `spawn` share.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CommandOptions {
+    /// Environment variables beyond the image's own; the same name replaces it.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Working directory inside. Default: the image's, else `/`. Created for `launch` when it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub cwd: Option<String>,
+    /// `name`, `uid`, `name:group` or `uid:gid`. Names are looked up in the container's own files. Default: the
+    /// image's user, else root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub user: Option<String>,
+}
+
+/// What a process of `spawn` or `launch` gets as its standard streams.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub enum Stdio {
+    /// `/dev/null`.
+    #[default]
+    Null,
+    /// A pipe that `stream.attach` can reach.
+    Pipe,
+}
+
+/// The standard streams of a process.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Streams {
+    /// Standard input.
+    #[serde(default)]
+    pub stdin: Stdio,
+    /// Standard output.
+    #[serde(default)]
+    pub stdout: Stdio,
+    /// Standard error.
+    #[serde(default)]
+    pub stderr: Stdio,
+    /// A terminal of this size instead of pipes; attached as `terminal`. Standard error stays apart, as a pipe,
+    /// when `stderr` is `pipe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub terminal: Option<TerminalSize>,
+}
+
+/// Parameters of `subcontainer.launch`: starts the leader, PID 1 inside.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LaunchParams {
+    /// The subcontainer.
+    pub guid: String,
+    /// The command that becomes PID 1. Absent: our idle init, which reaps orphans and stops on SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub command: Option<Vec<String>>,
+    /// Run the command under our init instead of as PID 1.
+    #[serde(default)]
+    pub init: bool,
+    /// Share the host's `/dev` and `/sys` recursively instead of a private `/dev` and a read-only `/sys`.
+    #[serde(default)]
+    pub shared_dev_sys: bool,
+    /// Share the host's `/run` recursively.
+    #[serde(default)]
+    pub shared_run: bool,
+    /// Environment, working directory, user.
+    #[serde(default)]
+    pub options: CommandOptions,
+    /// Standard streams.
+    #[serde(default)]
+    pub streams: Streams,
+}
+
+/// Parameters of `subcontainer.spawn`: starts a command in a running subcontainer and answers at once.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SpawnParams {
+    /// The subcontainer.
+    pub guid: String,
+    /// The command and its arguments; the command is looked up in the container's PATH.
+    pub command: Vec<String>,
+    /// Environment, working directory, user.
+    #[serde(default)]
+    pub options: CommandOptions,
+    /// Standard streams.
+    #[serde(default)]
+    pub streams: Streams,
+}
+
+/// Result of `subcontainer.launch` and `subcontainer.spawn`: the process runs.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct SpawnResult {
+    /// The name of the process for `stream.attach`, `kill`, `wait`, `resize`. It is forgotten when a `wait` has
+    /// been answered, when the subcontainer is destroyed, or when its owner's connection ends.
+    pub process: String,
+    /// Process id on the host.
+    pub pid: u32,
+}
+
+/// Parameters of `subcontainer.exec`: runs a command to its end in one round trip. When the subcontainer has no
+/// leader yet, an idle init is launched first.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecParams {
+    /// The subcontainer.
+    pub guid: String,
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Environment, working directory, user.
+    #[serde(default)]
+    pub options: CommandOptions,
+    /// Standard input; `/dev/null` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub input: Option<Data>,
+    /// Milliseconds until the command and everything it started is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub timeout: Option<u64>,
+    /// Milliseconds between SIGTERM and SIGKILL at a timeout or a cancellation. Default 0: SIGKILL at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub grace: Option<u64>,
+    /// Bytes kept of each of stdout and stderr; the rest is read and dropped, and the result says so.
+    /// Default and maximum: 8 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub max_buffer: Option<u64>,
+}
+
+/// Result of `subcontainer.exec`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecResult {
+    /// How the command ended.
+    pub outcome: Outcome,
+    /// Standard output.
+    pub stdout: Data,
+    /// Standard error.
+    pub stderr: Data,
+    /// Standard output was longer than `maxBuffer`.
+    pub stdout_truncated: bool,
+    /// Standard error was longer than `maxBuffer`.
+    pub stderr_truncated: bool,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// It ended by itself.
+    Exit {
+        /// The exit code, 0 to 255.
+        code: i32,
+    },
+    /// A signal ended it.
+    Signal {
+        /// The signal's name, `SIGKILL`.
+        signal: String,
+        /// Its number on the host.
+        number: i32,
+    },
+    /// The time limit ended it.
+    Timeout,
+    /// A cancellation, or the end of the caller, ended it.
+    Abort,
+    /// The kernel's out-of-memory killer ended it.
+    OutOfMemory,
+    /// It ended while no host watched, and the kernel kept no record of how.
+    Unknown,
+}
+
+/// Parameters of `subcontainer.kill`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KillParams {
+    /// The process.
+    pub process: String,
+    /// Signal name, with or without `SIG`. Default `SIGTERM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub signal: Option<String>,
+    /// Send it to everything that the process started too. `SIGKILL` to a tree leaves none alive.
+    #[serde(default)]
+    pub tree: bool,
+}
+
+/// Result of `subcontainer.kill`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct KillResult {
+    /// Whether there was still a process to send it to.
+    pub delivered: bool,
+}
+
+/// Parameters of `subcontainer.wait`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WaitParams {
+    /// The process.
+    pub process: String,
+}
+
+/// Result of `subcontainer.wait`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitResult {
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Parameters of `subcontainer.resize`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResizeParams {
+    /// The process.
+    pub process: String,
+    /// The new size.
+    pub size: TerminalSize,
+}

@@ -1,0 +1,1 @@
+//! The generated forms of this crate: TypeScript declarations and a JSON Schema.

@@ -16,7 +16,7 @@ pub struct ReadParams {
     pub path: String,
     /// First byte. Default 0.
     #[serde(default)]
-    #[ts(type = "number")]
+    #[ts(optional, as = "Option<_>")]
     pub offset: u64,
     /// Bytes at most. Default and maximum: 8 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +46,7 @@ pub struct WriteParams {
     pub data: Data,
     /// Add to the end instead of replacing the content.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub append: bool,
     /// Permission bits of a file that is created. Default 0o666 less the umask 0o022.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +54,7 @@ pub struct WriteParams {
     pub mode: Option<u32>,
     /// An error if it exists.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub exclusive: bool,
 }
 
@@ -66,6 +68,7 @@ pub struct PathParams {
     pub path: String,
     /// Say what a link is instead of what it points to (`stat` only).
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub no_follow: bool,
 }
 
@@ -139,6 +142,7 @@ pub struct MkdirParams {
     pub path: String,
     /// Parents too, and no error if it exists.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub recursive: bool,
     /// Permission bits. Default 0o755.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,9 +160,11 @@ pub struct RemoveParams {
     pub path: String,
     /// A directory with all that is in it. Mounts inside are an error, never entered.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub recursive: bool,
     /// No error if it does not exist.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub force: bool,
 }
 

@@ -35,6 +35,7 @@ pub struct PullParams {
     pub platform: Option<String>,
     /// Speak plain HTTP to the registry.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub insecure: bool,
 }
 

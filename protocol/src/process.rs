@@ -24,6 +24,7 @@ pub struct TerminalSize {
 pub struct CommandOptions {
     /// Environment variables beyond the image's own; the same name replaces it.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub env: BTreeMap<String, String>,
     /// Working directory inside. Default: the image's, else `/`. Created for `launch` when it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,12 +54,15 @@ pub enum Stdio {
 pub struct Streams {
     /// Standard input.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub stdin: Stdio,
     /// Standard output.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub stdout: Stdio,
     /// Standard error.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub stderr: Stdio,
     /// A terminal of this size instead of pipes; attached as `terminal`. Standard error stays apart, as a pipe,
     /// when `stderr` is `pipe`.
@@ -79,18 +83,23 @@ pub struct LaunchParams {
     pub command: Option<Vec<String>>,
     /// Run the command under our init instead of as PID 1.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub init: bool,
     /// Share the host's `/dev` and `/sys` recursively instead of a private `/dev` and a read-only `/sys`.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub shared_dev_sys: bool,
     /// Share the host's `/run` recursively.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub shared_run: bool,
     /// Environment, working directory, user.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub options: CommandOptions,
     /// Standard streams.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub streams: Streams,
 }
 
@@ -104,9 +113,11 @@ pub struct SpawnParams {
     pub command: Vec<String>,
     /// Environment, working directory, user.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub options: CommandOptions,
     /// Standard streams.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub streams: Streams,
 }
 
@@ -132,6 +143,7 @@ pub struct ExecParams {
     pub command: Vec<String>,
     /// Environment, working directory, user.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub options: CommandOptions,
     /// Standard input; `/dev/null` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,6 +218,7 @@ pub struct KillParams {
     pub signal: Option<String>,
     /// Send it to everything that the process started too. `SIGKILL` to a tree leaves none alive.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub tree: bool,
 }
 

@@ -18,9 +18,11 @@ pub struct CreateFsParams {
     pub name: Option<String>,
     /// The rootfs need not survive a crash of the machine: its upper layer is never synced (overlay `volatile`).
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub throwaway: bool,
     /// It outlives this connection. Otherwise it is destroyed when the connection ends.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub detached: bool,
 }
 
@@ -58,6 +60,7 @@ pub struct IdMap {
     pub to_id: u32,
     /// How many ids. Default 1.
     #[serde(default = "one")]
+    #[ts(optional, as = "Option<_>")]
     pub range: u32,
 }
 
@@ -93,6 +96,7 @@ pub enum MountSource {
         subpath: Option<String>,
         /// What it must be.
         #[serde(default)]
+        #[ts(optional, as = "Option<_>")]
         filetype: FileType,
     },
     /// Packaged static files: `assets`. Always read-only.
@@ -103,6 +107,7 @@ pub enum MountSource {
         subpath: Option<String>,
         /// What it must be.
         #[serde(default)]
+        #[ts(optional, as = "Option<_>")]
         filetype: FileType,
     },
     /// A dependency's volume: `packages/<packageId>/volumes/<volumeId>`. Never created.
@@ -117,6 +122,7 @@ pub enum MountSource {
         subpath: Option<String>,
         /// What it must be.
         #[serde(default)]
+        #[ts(optional, as = "Option<_>")]
         filetype: FileType,
     },
     /// The backup target: `backup`.
@@ -127,6 +133,7 @@ pub enum MountSource {
         subpath: Option<String>,
         /// What it must be.
         #[serde(default)]
+        #[ts(optional, as = "Option<_>")]
         filetype: FileType,
     },
     /// Memory, empty at first, gone with the subcontainer.
@@ -152,9 +159,11 @@ pub struct Mount {
     pub mountpoint: String,
     /// Nothing can be written through it.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub readonly: bool,
     /// Id maps. Ids that no range names keep their number, unless a range already gives that number to another.
     #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
     pub idmap: Vec<IdMap>,
 }
 

@@ -1,0 +1,146 @@
+//! A private machine for one test.
+//!
+//! Owns the namespaces, the cgroups and the `/run` and `/tmp` of one test, and takes them away after it, whatever
+//! the test did: a leak fails the test and does not reach the next one. Never touches a mount or cgroup that it did
+//! not make.
+//!
+//! ```text
+//! test process                     the same test, run again inside
+//!   | makes cgroups, a directory    |
+//!   | unshare … test --exact NAME ->| look; body; look again; assert
+//!   | removes both                  |
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::machine::{Machine, Processes};
+
+const INSIDE: &str = "START_CONTAINER_TEST_INSIDE";
+
+/// Joins the cgroups named as arguments, then becomes `unshare`.
+const ENTER: &str = r#"
+set -eu
+for cgroup in $CGROUPS; do echo $$ > "$cgroup/cgroup.procs"; done
+exec unshare --mount --pid --fork --kill-child=KILL --net --ipc --uts --cgroup --mount-proc -- sh -c "$SETTLE" sh "$@"
+"#;
+
+/// Runs inside the new namespaces: a cgroup view that begins at our own cgroups, an empty `/run`, our own `/tmp`.
+const SETTLE: &str = r#"
+set -eu
+for cgroup in $CGROUPS; do
+  view=${cgroup%/*}
+  kind=$(stat -f -c %T "$view")
+  options=${view##*/}
+  umount "$view"
+  case $kind in
+    cgroup2fs) mount -t cgroup2 cgroup2 "$view" ;;
+    *) case $options in systemd) options=none,name=systemd ;; esac
+       mount -t cgroup -o "$options" cgroup "$view" ;;
+  esac
+done
+mount --bind "$SCRATCH" /tmp
+mount -t tmpfs -o mode=755 tmpfs /run
+ip link set lo up
+unset CGROUPS SETTLE SCRATCH TMPDIR
+cd /
+"$@" &
+wait $!
+"#;
+
+/// Runs the body of a test in namespaces, cgroups, `/run` and `/tmp` of its own, and fails when it leaves anything
+/// there: a mount, a cgroup, a process, a network link, a file.
+///
+/// # Panics
+/// When the body panics, or leaves something.
+pub fn isolated(body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        // `unshare` gave us a `/proc` of our own: everything in it was started by this test.
+        let temporary = [Path::new("/tmp")];
+        let before = Machine::look(Processes::All, &temporary).expect("look at the machine");
+        body();
+        let left = before.left_after(&temporary, Duration::from_secs(5)).expect("look at the machine");
+        assert!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
+        return;
+    }
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    let name = std::thread::current().name().expect("a test's thread has its name").to_owned();
+    let cgroups = Cgroups::make();
+    let scratch =
+        tempfile::Builder::new().prefix("isolated").tempdir_in("/tmp").expect("make a directory in /tmp");
+    fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777))
+        .expect("open the directory to all users");
+    let program = std::env::current_exe().expect("find the test program");
+    let status = Command::new("sh")
+        .args(["-c", ENTER, "sh"])
+        .arg(program)
+        .args(["--exact", &name, "--nocapture", "--include-ignored", "--test-threads=1"])
+        .env("CGROUPS", cgroups.list())
+        .env("SETTLE", SETTLE)
+        .env("SCRATCH", scratch.path())
+        .env(INSIDE, "1")
+        .status()
+        .expect("run unshare");
+    drop(cgroups);
+    assert!(status.success(), "the test failed in its namespaces (see above): {status}");
+}
+
+/// One new cgroup in each hierarchy; removed on drop, deepest first.
+struct Cgroups(Vec<PathBuf>);
+
+impl Cgroups {
+    fn make() -> Self {
+        let mut made = Self(Vec::new());
+        let name = format!("start-container-test-{}", std::process::id());
+        let top = PathBuf::from("/sys/fs/cgroup");
+        let entries = fs::read_dir(&top).expect("list /sys/fs/cgroup");
+        let candidates: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).chain([top]).collect();
+        for hierarchy in candidates {
+            // A pure v2 machine has its root at the top; what is beneath are cgroups, not hierarchies. A v1 cpuset
+            // takes no process until it has been given processors: nothing of ours uses it.
+            let is_root = hierarchy.join("cgroup.procs").exists() && is_mount_root(&hierarchy);
+            if !is_root || hierarchy.ends_with("cpuset") {
+                continue;
+            }
+            let cgroup = hierarchy.join(&name);
+            fs::create_dir(&cgroup).expect("make a cgroup");
+            made.0.push(cgroup);
+        }
+        made
+    }
+
+    fn list(&self) -> String {
+        self.0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn is_mount_root(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    device(path) != path.parent().and_then(device)
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for cgroup in &self.0 {
+            remove_cgroups(cgroup);
+        }
+    }
+}
+
+fn remove_cgroups(cgroup: &Path) {
+    for child in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroups(&child.path());
+        }
+    }
+    // The last process of a killed pid namespace takes a moment to leave its cgroup.
+    for _ in 0..200 {
+        if fs::remove_dir(cgroup).is_ok() || !cgroup.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

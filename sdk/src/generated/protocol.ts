@@ -15,7 +15,8 @@ export const REQUEST_FAILED = -32000 as const;
 // data
 
 /**
- * Bytes in a JSON message: as text when they are UTF-8, in base64 (RFC 4648, padded) when they are not.
+ * Bytes in a JSON message: as text when they are UTF-8, in base64 (RFC 4648, padded) when they are not, or when
+ * JSON's escapes would make the text longer than that.
  */
 export type Data = {
   text: string;

@@ -1,0 +1,57 @@
+//! What is mounted in a mount namespace.
+//!
+//! Two ways to the same list: `listmount` with `statmount` (Linux 6.8; no text to parse but the options), and
+//! `/proc/<pid>/mountinfo`. Only reads.
+
+use rustix::io::{Errno, Result};
+use rustix::mount::MountAttrFlags;
+use rustix::process::Pid;
+
+use crate::kernel::Features;
+
+mod mountinfo;
+mod statmount;
+
+/// A mount.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mount {
+    /// Its id, as in mountinfo and `STATX_MNT_ID`: used again after it is gone.
+    pub id: u64,
+    /// The id of the mount that it is on; its own, or one that is not listed, for the root.
+    pub parent: u64,
+    /// The part of the file system that it shows: `/` for all of it.
+    pub root: Vec<u8>,
+    /// Where it is, as seen from the root of the process that was asked about.
+    pub mountpoint: Vec<u8>,
+    /// `ext4`, `tmpfs`, `overlay`; with its subtype, `fuse.sshfs`.
+    pub fs_type: String,
+    /// What was mounted: a device, or any word. None where the kernel does not tell (`statmount` before 6.13).
+    pub source: Option<Vec<u8>>,
+    /// Attributes of the mount itself.
+    pub attributes: MountAttrFlags,
+    /// The file system itself is read-only.
+    pub fs_readonly: bool,
+    /// Options of the file system, without `rw` and `ro`: `lowerdir=…,upperdir=…`. None as for the source
+    /// (before 6.11).
+    pub options: Option<Vec<u8>>,
+    /// Peer group, if it is shared.
+    pub peer_group: Option<u64>,
+    /// Peer group that it receives from, if it is a slave.
+    pub master: Option<u64>,
+}
+
+/// The mounts of this process's mount namespace, or of another process's, in the order of the kernel's list.
+///
+/// # Errors
+/// `ESRCH` or `ENOENT` if the process is gone, `EPERM` and `EACCES` if we may not look.
+pub fn list(of: Option<Pid>, features: &Features) -> Result<Vec<Mount>> {
+    if features.statmount {
+        // In a process whose root is not its namespace's, only mountinfo shows paths from its root; that, and
+        // kernels that list only the own namespace (before 6.11), are answered by the older way.
+        match statmount::list(of) {
+            Err(Errno::NOSYS | Errno::INVAL | Errno::NOTTY | Errno::NOENT) => {}
+            other => return other,
+        }
+    }
+    mountinfo::list(of)
+}

@@ -21,7 +21,8 @@ pub struct Mount {
     pub parent: u64,
     /// The part of the file system that it shows: `/` for all of it.
     pub root: Vec<u8>,
-    /// Where it is, as seen from the root of the process that was asked about.
+    /// Where it is, as seen from the root of this process, or of the other process's namespace. (mountinfo counts
+    /// from the other process's own root; in a container the two are one.)
     pub mountpoint: Vec<u8>,
     /// `ext4`, `tmpfs`, `overlay`; with its subtype, `fuse.sshfs`.
     pub fs_type: String,
@@ -40,14 +41,13 @@ pub struct Mount {
     pub master: Option<u64>,
 }
 
-/// The mounts of this process's mount namespace, or of another process's, in the order of the kernel's list.
+/// The mounts of the calling thread's mount namespace, or of another process's, in the order of the kernel's list.
 ///
 /// # Errors
 /// `ESRCH` or `ENOENT` if the process is gone, `EPERM` and `EACCES` if we may not look.
 pub fn list(of: Option<Pid>, features: &Features) -> Result<Vec<Mount>> {
     if features.statmount {
-        // In a process whose root is not its namespace's, only mountinfo shows paths from its root; that, and
-        // kernels that list only the own namespace (before 6.11), are answered by the older way.
+        // Before 6.11 a kernel lists only the caller's own namespace.
         match statmount::list(of) {
             Err(Errno::NOSYS | Errno::INVAL | Errno::NOTTY | Errno::NOENT) => {}
             other => return other,

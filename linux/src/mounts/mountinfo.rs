@@ -8,7 +8,8 @@ use super::Mount;
 use crate::proc::Procfs;
 
 pub(super) fn list(of: Option<Pid>) -> Result<Vec<Mount>> {
-    let pid = of.unwrap_or_else(rustix::process::getpid);
+    // A thread can be in a mount namespace of its own, and /proc/self is the main thread.
+    let pid = of.unwrap_or_else(rustix::thread::gettid);
     let text = Procfs::open()?.read(format!("{pid}/mountinfo"))?;
     text.split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())

@@ -175,17 +175,18 @@ impl Answer<'_> {
         Some(Mount {
             id: u64::from(self.u32(56)),
             parent: u64::from(self.u32(60)),
-            root: unescape(&self.string(MNT_ROOT, 104)?),
-            mountpoint: unescape(&self.string(MNT_POINT, 108)?),
+            root: self.string(MNT_ROOT, 104)?,
+            mountpoint: self.string(MNT_POINT, 108)?,
             fs_type: String::from_utf8_lossy(&fs_type).into_owned(),
             source: self.string(SB_SOURCE, 124),
             attributes: MountAttrFlags::from_bits_retain(u32::try_from(self.u64(64)).ok()?),
             fs_readonly: self.u32(32) & SB_RDONLY != 0,
-            // Absent where there are none.
+            // Paths are as they are; options are escaped as in mountinfo, and absent where there
+            // are none, or where the kernel is too old to tell: then it cannot tell the source either.
             options: self
                 .string(MNT_OPTS, 4)
                 .map(|options| unescape(&options))
-                .or_else(|| (self.u64(0) != 0).then(Vec::new)),
+                .or_else(|| (got & SB_SOURCE != 0).then(Vec::new)),
             peer_group: some(self.u64(80)),
             master: some(self.u64(88)),
         })

@@ -1,0 +1,70 @@
+//! What is mounted.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+
+use linux::kernel::Features;
+use linux::mount::FsContext;
+use linux::mounts::{Mount, list};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+
+use common::{directory, private_mounts};
+
+fn same(mut a: Vec<Mount>, mut b: Vec<Mount>) {
+    a.sort_by_key(|mount| mount.id);
+    b.sort_by_key(|mount| mount.id);
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.into_iter().zip(b) {
+        assert_eq!(a, b);
+    }
+}
+
+#[test]
+fn both_ways_give_the_same_list() {
+    private_mounts();
+    let scratch = tempfile::tempdir().unwrap();
+    let odd = scratch.path().join("a b\tc\\040d\u{e9}");
+    std::fs::create_dir(&odd).unwrap();
+    let context = FsContext::open("tmpfs").unwrap();
+    context.string("source", "a source with blanks").unwrap();
+    context.string("size", "1m").unwrap();
+    context.create().unwrap();
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NOATIME;
+    let tree = context.mount(attributes).unwrap();
+    linux::mount::attach(tree, directory(&odd)).unwrap();
+    mount_change(&odd, MountPropagationFlags::SHARED).unwrap();
+
+    let old = list(None, &Features::floor()).unwrap();
+    let new = list(None, Features::get()).unwrap();
+    let found = old.iter().find(|mount| mount.mountpoint == odd.as_os_str().as_encoded_bytes()).unwrap();
+    assert_eq!(found.source.as_deref(), Some(&b"a source with blanks"[..]));
+    assert_eq!(found.fs_type, "tmpfs");
+    assert_eq!(found.attributes, attributes);
+    assert!(found.peer_group.is_some() && !found.fs_readonly);
+    assert_eq!(found.options.as_deref(), Some(&b"size=1024k"[..]));
+    same(old, new);
+    unmount(&odd, UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn another_namespace_is_listed_both_ways() {
+    let mut child = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", "mount -t tmpfs only-there /mnt && echo ready && read line"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let old = list(Some(pid), &Features::floor()).unwrap();
+    let new = list(Some(pid), Features::get()).unwrap();
+    let own = list(None, Features::get()).unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let there = |mounts: &[Mount]| mounts.iter().any(|mount| mount.source.as_deref() == Some(b"only-there"));
+    assert!(there(&old) && there(&new) && !there(&own));
+    same(old, new);
+}

@@ -1,0 +1,144 @@
+/**
+ * A connection that carries the bytes of one stream of a process.
+ *
+ * ```text
+ * socket connects, stream.attach is written with it -- answered --> raw bytes, both ways -- end --> closed
+ * ```
+ *
+ * Backpressure is the socket's own: a reader that stops reading stops the process.
+ */
+import { Buffer } from "node:buffer";
+import { connect as connectSocket, type Socket } from "node:net";
+import { Duplex, type DuplexOptions } from "node:stream";
+import { ConnectionError, HostError } from "../errors.ts";
+import type { StreamKind } from "../generated/protocol.ts";
+import { decode, encodeRequest } from "../wire/messages.ts";
+
+const NEWLINE = 10;
+/** The answer to `stream.attach` is short; more without a newline is no answer. */
+const ANSWER_LIMIT = 64 * 1024;
+/** Large reads cost fewer wake-ups; the process blocks when this much waits unread. */
+const HIGH_WATER_MARK = 1024 * 1024;
+
+/** One stream of one process. Reading and writing may begin at once. */
+export class Channel extends Duplex {
+  readonly #socket: Socket;
+  readonly #path: string;
+  readonly #kind: StreamKind;
+  #answer: Buffer | undefined = Buffer.alloc(0);
+  #finished: ((error?: Error | null) => void) | undefined;
+
+  constructor(socketPath: string, process: string, kind: StreamKind) {
+    // What only carries output has no writing side, and the other way round. Node's types lack these two options.
+    const sides = { readable: kind !== "stdin", writable: kind === "stdin" || kind === "terminal" };
+    super({ highWaterMark: HIGH_WATER_MARK, ...sides } as DuplexOptions);
+    this.#path = socketPath;
+    this.#kind = kind;
+    this.#socket = connectSocket({ path: socketPath, allowHalfOpen: true });
+    this.#socket.write(encodeRequest(1, "stream.attach", { process, stream: kind }));
+    this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
+    this.#socket.on("end", () => this.#inputEnded());
+    this.#socket.on("error", (error: NodeJS.ErrnoException) => this.#failed(error));
+    this.#socket.on("close", () => this.#closed());
+  }
+
+  override _read(): void {
+    if (this.#answer === undefined) this.#socket.resume();
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
+    this.#socket.write(chunk, done);
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
+    this.#socket.cork();
+    for (const [index, { chunk }] of chunks.entries()) {
+      if (index === chunks.length - 1) this.#socket.write(chunk, done);
+      else this.#socket.write(chunk);
+    }
+    this.#socket.uncork();
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    // End of file reaches the process when the writing half is shut down; the reading half stays for the answer.
+    this.#finished = done;
+    this.#socket.end(() => this.#finish());
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#socket.destroy();
+    this.#finish();
+    done(error);
+  }
+
+  #finish(): void {
+    this.#finished?.();
+    this.#finished = undefined;
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#answer === undefined) {
+      if (this.#kind !== "stdin" && !this.push(chunk)) this.#socket.pause();
+      return;
+    }
+    const answer = Buffer.concat([this.#answer, chunk]);
+    const end = answer.indexOf(NEWLINE);
+    if (end === -1) {
+      if (answer.length > ANSWER_LIMIT) this.#broken("no answer to stream.attach");
+      this.#answer = answer;
+      return;
+    }
+    this.#answer = undefined;
+    try {
+      const message = decode(answer.toString("utf8", 0, end));
+      if (message.type === "error") {
+        this.destroy(new HostError("stream.attach", message.message, message.code, message.data));
+        return;
+      }
+    } catch (error) {
+      this.#broken(error instanceof Error ? error.message : String(error));
+      return;
+    }
+    const rest = answer.subarray(end + 1);
+    if (rest.length > 0) this.#take(rest);
+  }
+
+  #inputEnded(): void {
+    if (this.#answer !== undefined) {
+      this.destroy(
+        new ConnectionError("lost", this.#path, `the host closed the connection of ${this.#kind}`),
+      );
+    } else if (this.#kind === "stdin") {
+      // The process has closed its end, or is gone: what is not written yet is wanted by nobody.
+      if (this.writableFinished) this.#socket.end();
+      else this.destroy();
+    } else {
+      this.push(null);
+      if (!this.writable) this.#socket.end();
+    }
+  }
+
+  #failed(error: NodeJS.ErrnoException): void {
+    const gone = error.code === "EPIPE" || error.code === "ECONNRESET";
+    // A process that does not read all of its input is no failure, as in a shell's pipeline.
+    if (gone && this.#answer === undefined && this.writable) this.destroy();
+    else
+      this.destroy(
+        new ConnectionError("lost", this.#path, `the connection of ${this.#kind} broke: ${error.message}`, {
+          cause: error,
+        }),
+      );
+  }
+
+  #closed(): void {
+    if (this.#kind !== "stdin" && !this.readableEnded && this.#answer === undefined && !this.destroyed) {
+      this.push(null);
+    }
+    if (!this.destroyed && this.#answer !== undefined) this.#inputEnded();
+    if (!this.destroyed && this.#kind === "stdin") this.destroy();
+  }
+
+  #broken(reason: string): void {
+    this.destroy(new ConnectionError("protocol", this.#path, `the host broke the protocol: ${reason}`));
+  }
+}

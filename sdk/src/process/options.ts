@@ -1,0 +1,106 @@
+/**
+ * What a command may be given, and how that is written on the wire. Nothing here changes what the caller gave.
+ */
+import type * as wire from "../generated/protocol.ts";
+import type { Input } from "./input.ts";
+
+/** Environment, working directory and user of a command. */
+export interface CommandOptions {
+  /** Variables beyond the image's own; the same name replaces it. Those that are undefined are left out. */
+  env?: { readonly [name in string]?: string | undefined } | undefined;
+  /** Working directory inside. Default: the image's, else `/`. */
+  cwd?: string | undefined;
+  /** `name`, `uid`, `name:group` or `uid:gid`, looked up inside. Default: the image's, else root. */
+  user?: string | undefined;
+}
+
+/** How long a command may run, and what ends it. */
+export interface LimitOptions {
+  /** Ends the command and everything that it started. One that is aborted already starts nothing. */
+  signal?: AbortSignal | undefined;
+  /** Milliseconds until the command and everything that it started is ended; null for no limit. */
+  timeout?: number | null | undefined;
+  /** Milliseconds between SIGTERM and SIGKILL at a timeout or an abort. Default 0: SIGKILL at once. */
+  grace?: number | undefined;
+}
+
+/** Input and output of a command that runs to its end. */
+export interface ExecOptions extends LimitOptions {
+  /** Standard input. Without it the command reads end of file at once. */
+  input?: Input | undefined;
+  /** Bytes to keep of each of stdout and stderr; the rest is read and dropped. Default 8 MiB. */
+  maxBuffer?: number | undefined;
+  /** `utf8` (default): output is text. `buffer`: output is bytes, unchanged. */
+  encoding?: "utf8" | "buffer" | undefined;
+}
+
+/**
+ * What becomes of a standard stream: `pipe` reaches this program as a stream, `inherit` goes to this program's own
+ * stdout or stderr (its stdin is never taken: the command reads end of file), `ignore` is `/dev/null`.
+ */
+export type StdioKind = "pipe" | "inherit" | "ignore";
+
+/** The standard streams of a command that is not waited for. */
+export interface StdioOptions {
+  /** One for all, or one each for stdin, stdout and stderr. */
+  stdio?: StdioKind | readonly [StdioKind, StdioKind, StdioKind] | undefined;
+  /** A terminal of this size instead of stdin and stdout; stderr stays apart when it is `pipe`. */
+  terminal?: wire.TerminalSize | undefined;
+}
+
+/** 8 MiB, the most that one `exec` message carries. */
+export const MAX_BUFFER: number = 8 * 1024 * 1024;
+
+/** The wire's form of the options, or undefined when there are none. */
+export function commandOptions(options: CommandOptions): wire.CommandOptions | undefined {
+  const { env, cwd, user } = options;
+  if (env === undefined && cwd === undefined && user === undefined) return undefined;
+  const out: wire.CommandOptions = {};
+  if (env !== undefined) {
+    const set: Record<string, string> = {};
+    for (const [name, value] of Object.entries(env))
+      if (value !== undefined && value !== null) set[name] = value;
+    out.env = set;
+  }
+  if (cwd !== undefined) out.cwd = cwd;
+  if (user !== undefined) out.user = user;
+  return out;
+}
+
+/** The standard streams, one by one. */
+export function stdio(
+  options: StdioOptions,
+  fallback: StdioKind,
+): readonly [StdioKind, StdioKind, StdioKind] {
+  const chosen = options.stdio ?? fallback;
+  return typeof chosen === "string" ? [chosen, chosen, chosen] : chosen;
+}
+
+/** The wire's form of the standard streams. */
+export function streams(
+  [stdin, stdout, stderr]: readonly [StdioKind, StdioKind, StdioKind],
+  terminal: wire.TerminalSize | undefined,
+): wire.Streams {
+  const out: wire.Streams = {};
+  if (stdin === "pipe") out.stdin = "pipe";
+  if (stdout !== "ignore") out.stdout = "pipe";
+  if (stderr !== "ignore") out.stderr = "pipe";
+  if (terminal !== undefined) {
+    out.terminal = { rows: terminal.rows, cols: terminal.cols };
+    delete out.stdin;
+    delete out.stdout;
+    if (stderr !== "pipe") delete out.stderr;
+  }
+  return out;
+}
+
+/** Milliseconds as the wire wants them: whole, not negative. */
+export function milliseconds(value: number, name: string): number {
+  if (!(value >= 0)) throw new RangeError(`${name} is not a number of milliseconds: ${value}`);
+  return Math.min(Math.ceil(value), Number.MAX_SAFE_INTEGER);
+}
+
+/** The text of a command for messages: its first word. */
+export function program(command: readonly string[]): string {
+  return command[0] ?? "(no command)";
+}

@@ -1,0 +1,230 @@
+/**
+ * Commands inside a subcontainer: the short way, one message there and one back, and the long way, a process with
+ * streams of its own.
+ */
+import { Buffer } from "node:buffer";
+import { HostError } from "../errors.ts";
+import type { ExecParams, LaunchParams, SpawnParams } from "../generated/protocol.ts";
+import { type Input, isWhole } from "../process/input.ts";
+import {
+  type CommandOptions,
+  commandOptions,
+  type ExecOptions,
+  type LimitOptions,
+  MAX_BUFFER,
+  milliseconds,
+  program,
+  type StdioKind,
+  type StdioOptions,
+  stdio,
+  streams,
+} from "../process/options.ts";
+import { Process } from "../process/process.ts";
+import { ExecResult, type Output } from "../process/result.ts";
+import { Run } from "../process/run.ts";
+import { fromInput, toBytes, toText } from "../wire/data.ts";
+import type { Core } from "./core.ts";
+
+/** What `exec` and `run` take. */
+export type RunOptions = CommandOptions & ExecOptions;
+
+/** What `spawn` takes. */
+export type SpawnOptions = CommandOptions &
+  StdioOptions &
+  LimitOptions & {
+    /** Standard input, written as fast as the process reads, then closed. */
+    input?: Input | undefined;
+    /** Bytes that `result()` keeps of each output. Default 8 MiB. */
+    maxBuffer?: number | undefined;
+  };
+
+/** What `launch` takes. */
+export type LaunchOptions = SpawnOptions & {
+  /** Run the command under our init instead of as PID 1 itself. Default false. */
+  init?: boolean | undefined;
+  /** Share the host's `/dev` and `/sys` instead of a private `/dev` and a read-only `/sys`. */
+  sharedDevSys?: boolean | undefined;
+  /** Share the host's `/run`. */
+  sharedRun?: boolean | undefined;
+};
+
+/** The longest input that travels in the message itself; escapes may make text six times as long. */
+const INLINE_BYTES = 8 * 1024 * 1024;
+const INLINE_TEXT = 2 * 1024 * 1024;
+
+/** Runs a command to its end; in one round trip unless input or output is too large, or comes in pieces. */
+export function exec(
+  core: Core,
+  command: readonly string[],
+  options: RunOptions,
+): Promise<ExecResult<string> | ExecResult<Uint8Array>> {
+  const { input, maxBuffer, signal, timeout, grace } = options;
+  const inline =
+    (input === undefined ||
+      (isWhole(input) && input.length <= (typeof input === "string" ? INLINE_TEXT : INLINE_BYTES))) &&
+    (maxBuffer === undefined || maxBuffer <= MAX_BUFFER);
+  if (!inline) return run(core, command, options).result();
+
+  const params: ExecParams = { guid: core.guid, command: command as string[] };
+  const inside = commandOptions(options);
+  if (inside !== undefined) params.options = inside;
+  if (input !== undefined) params.input = fromInput(input);
+  if (timeout !== undefined && timeout !== null) params.timeout = milliseconds(timeout, "timeout");
+  if (grace !== undefined) params.grace = milliseconds(grace, "grace");
+  if (maxBuffer !== undefined) params.maxBuffer = maxBuffer;
+
+  const bytes = options.encoding === "buffer";
+  const result = core.host.request(
+    "subcontainer.exec",
+    params,
+    (answer) => {
+      const common = {
+        command: program(command),
+        outcome: answer.outcome,
+        stdoutTruncated: answer.stdoutTruncated,
+        stderrTruncated: answer.stderrTruncated,
+        grace: grace ?? 0,
+      };
+      return bytes
+        ? new ExecResult<Uint8Array>({
+            ...common,
+            stdout: toBytes(answer.stdout),
+            stderr: toBytes(answer.stderr),
+          })
+        : new ExecResult({
+            ...common,
+            stdout: toText(answer.stdout, answer.stdoutTruncated),
+            stderr: toText(answer.stderr, answer.stderrTruncated),
+          });
+    },
+    signal && { signal },
+  );
+  return signal === undefined ? result : result.catch((error) => aborted(error, command, options));
+}
+
+/** Starts a command whose result may be awaited and whose output may be iterated. */
+export function run(
+  core: Core,
+  command: readonly string[],
+  options: RunOptions,
+): Run<string> & Run<Uint8Array> {
+  const process = spawn(core, command, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+  const collect = (started: Process): Promise<ExecResult<Output>> =>
+    options.encoding === "buffer" ? started.result("buffer") : started.result("utf8");
+  const running = new Run<Output>(process, collect, (error) => aborted(error, command, options));
+  return running as Run<string> & Run<Uint8Array>;
+}
+
+/** Starts a command and gives back its process. */
+export async function spawn(
+  core: Core,
+  command: readonly string[],
+  options: SpawnOptions,
+  fallback: StdioKind = "pipe",
+): Promise<Process> {
+  const kinds = wanted(options, fallback);
+  const params: SpawnParams = { guid: core.guid, command: command as string[], ...written(options, kinds) };
+  const request = (): Promise<Process> =>
+    core.host.request(
+      "subcontainer.spawn",
+      params,
+      (started) => toProcess(core, command, options, kinds, started),
+      options.signal && { signal: options.signal },
+    );
+  try {
+    return await request();
+  } catch (error) {
+    if (!(error instanceof HostError) || error.kind !== "notRunning") throw error;
+  }
+  await idle(core);
+  return request();
+}
+
+/** Starts the leader, after ending the one that there was. */
+export async function launch(
+  core: Core,
+  command: readonly string[] | null,
+  options: LaunchOptions,
+): Promise<Process> {
+  const kinds = wanted(options, "inherit");
+  const params: LaunchParams = { guid: core.guid, ...written(options, kinds) };
+  if (command !== null) params.command = command as string[];
+  if (options.init) params.init = true;
+  if (options.sharedDevSys) params.sharedDevSys = true;
+  if (options.sharedRun) params.sharedRun = true;
+  const former = core.leader;
+  core.leader = undefined;
+  await former?.stop({ grace: LEADER_GRACE });
+  const leader = await core.host.request(
+    "subcontainer.launch",
+    params,
+    (started) => toProcess(core, command ?? ["init"], options, kinds, started),
+    options.signal && { signal: options.signal },
+  );
+  core.leader = leader;
+  return leader;
+}
+
+/** Milliseconds that a leader has after SIGTERM when another is launched in its place. */
+const LEADER_GRACE = 30_000;
+
+/** Starts the idle init, unless something leads already. */
+async function idle(core: Core): Promise<void> {
+  try {
+    await core.host.request("subcontainer.launch", { guid: core.guid });
+  } catch (error) {
+    if (!(error instanceof HostError) || error.kind !== "exists") throw error;
+  }
+}
+
+function wanted(options: SpawnOptions, fallback: StdioKind): readonly [StdioKind, StdioKind, StdioKind] {
+  const [stdin, stdout, stderr] = stdio(options, fallback);
+  return [options.input === undefined ? stdin : "pipe", stdout, stderr];
+}
+
+function written(
+  options: SpawnOptions,
+  kinds: readonly [StdioKind, StdioKind, StdioKind],
+): Pick<SpawnParams, "options" | "streams"> {
+  const inside = commandOptions(options);
+  return {
+    ...(inside === undefined ? {} : { options: inside }),
+    streams: streams(kinds, options.terminal),
+  };
+}
+
+function toProcess(
+  core: Core,
+  command: readonly string[],
+  options: SpawnOptions,
+  kinds: readonly [StdioKind, StdioKind, StdioKind],
+  started: { process: string; pid: number },
+): Process {
+  return new Process({
+    host: core.host,
+    id: started.process,
+    pid: started.pid,
+    command: program(command),
+    stdio: kinds,
+    terminal: options.terminal,
+    limits: options,
+    input: options.input,
+    maxBuffer: options.maxBuffer,
+  });
+}
+
+/** The result of a command that an abort ended, or kept from starting. */
+function aborted(error: unknown, command: readonly string[], options: RunOptions): ExecResult<never> {
+  if (options.signal?.aborted !== true || error !== options.signal.reason) throw error;
+  const nothing = (options.encoding === "buffer" ? Buffer.alloc(0) : "") as never;
+  return new ExecResult<never>({
+    command: program(command),
+    outcome: { kind: "abort" },
+    stdout: nothing,
+    stderr: nothing,
+    stdoutTruncated: false,
+    stderrTruncated: false,
+    grace: options.grace ?? 0,
+    cause: error,
+  });
+}

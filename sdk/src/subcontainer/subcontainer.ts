@@ -1,0 +1,147 @@
+/**
+ * What every handle of a subcontainer can do, and the ways to get one.
+ */
+import type { Content, Files, WriteOptions } from "../files/files.ts";
+import type { StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
+import type { MountArray, Mounts } from "../mounts/mounts.ts";
+import type { CommandOptions, ExecOptions } from "../process/options.ts";
+import type { Process } from "../process/process.ts";
+import type { ExecResult } from "../process/result.ts";
+import type { Run } from "../process/run.ts";
+import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
+import type { SubContainerOwned } from "./owned.ts";
+import type { SubContainerRc } from "./rc.ts";
+
+/** The image of a new subcontainer, and what it shares with the host. */
+export interface ImageOptions {
+  /** The image: its name, or its digest `sha256:…`, or an unambiguous beginning of it. */
+  imageId: string;
+  /** Share the host's `/run`. Default false. */
+  sharedRun?: boolean | undefined;
+  /** Share the host's `/dev` and `/sys` instead of a private `/dev` and a read-only `/sys`. Default false. */
+  sharedDevSys?: boolean | undefined;
+  /** What is written to the rootfs need not survive a crash of the machine: faster to destroy. */
+  throwaway?: boolean | undefined;
+  /** It outlives this connection. Default false: it is destroyed when the connection ends. */
+  detached?: boolean | undefined;
+}
+
+/** Ends a command from outside: a controller, as in `@start9labs/start-sdk`, or a signal. */
+export type Abort = AbortController | AbortSignal;
+
+/** `exec` of either encoding. */
+export interface Exec {
+  /**
+   * Runs a command to its end and captures its output, in one round trip. Resolves however the command ended; where
+   * nothing leads the subcontainer yet, an idle init is started first.
+   *
+   * @param command - the program, looked up in the container's PATH, and its arguments
+   * @param timeoutMs - milliseconds; default `options.timeout`, else 30,000; null for no limit
+   * @param abort - ends the command, as `options.signal` does
+   * @throws HostError when the command could not be started: no such command, user or subcontainer
+   */
+  (
+    command: readonly string[],
+    options: RunOptions & { encoding: "buffer" },
+    timeoutMs?: number | null,
+    abort?: Abort,
+  ): Promise<ExecResult<Uint8Array>>;
+  (
+    command: readonly string[],
+    options?: CommandOptions & ExecOptions & { encoding?: "utf8" | undefined },
+    timeoutMs?: number | null,
+    abort?: Abort,
+  ): Promise<ExecResult<string>>;
+}
+
+/** `execFail` of either encoding. */
+export interface ExecFail {
+  /**
+   * As `exec`, but rejected unless the command ended with exit code 0.
+   *
+   * @throws ExitError, which holds how it ended, what it printed and the end of its standard error
+   */
+  (
+    command: readonly string[],
+    options: RunOptions & { encoding: "buffer" },
+    timeoutMs?: number | null,
+    abort?: Abort,
+  ): Promise<{ stdout: Uint8Array; stderr: Uint8Array }>;
+  (
+    command: readonly string[],
+    options?: CommandOptions & ExecOptions & { encoding?: "utf8" | undefined },
+    timeoutMs?: number | null,
+    abort?: Abort,
+  ): Promise<{ stdout: string; stderr: string }>;
+}
+
+/** `run` of either encoding. */
+export interface RunCommand {
+  /**
+   * Starts a command and gives back, at once, what can be awaited for its result and iterated for its lines. No time
+   * limit unless `options.timeout` says one.
+   */
+  (command: readonly string[], options: RunOptions & { encoding: "buffer" }): Run<Uint8Array>;
+  (command: readonly string[], options?: RunOptions & { encoding?: "utf8" | undefined }): Run<string>;
+}
+
+/** A subcontainer: a writable tree over an image, and the processes inside. */
+export interface SubContainer extends AsyncDisposable {
+  /** The image that was asked for. */
+  readonly imageId: string;
+  /** Where the rootfs is mounted on the host. */
+  readonly rootfs: string;
+  /** Its id. */
+  readonly guid: string;
+  /** Its files, in the shape of `node:fs/promises`. */
+  readonly files: Files;
+  /** `path` inside as a path on the host. Text only: nothing is resolved and nothing is checked. */
+  subpath(path: string): string;
+  /** Mounts them, before or while commands run. A mountpoint in use is an error. */
+  mount(mounts: Mounts | MountArray): Promise<this>;
+  /** Unmounts what {@link mount} mounted. */
+  unmount(mountpoint: string): Promise<void>;
+  /**
+   * Gives up this handle. The one that owns the subcontainer, or the last counted one, destroys it: everything
+   * inside is ended, everything unmounted, the rootfs deleted. Calling it again does nothing more.
+   *
+   * What runs inside is not asked first: `await service.stop()` before does that.
+   */
+  readonly destroy: () => Promise<null>;
+  readonly exec: Exec;
+  readonly execFail: ExecFail;
+  readonly run: RunCommand;
+  /**
+   * Starts the command as PID 1 inside, in place of the leader that there is, which gets SIGTERM and 30 seconds.
+   * Everything inside ends with it. Its output goes to this program's own unless `stdio` says otherwise.
+   *
+   * @param command - null for our idle init
+   */
+  launch(command: readonly string[] | null, options?: LaunchOptions): Promise<Process>;
+  /**
+   * Starts a command next to the leader. Resolves when it runs. Without options its output goes to this program's
+   * own; with options, also empty ones, `stdio` is `pipe` unless it says otherwise, as in Node.
+   */
+  spawn(command: readonly string[], options?: SpawnOptions): Promise<Process>;
+  /** Writes a file and creates the directories that it lies in. */
+  writeFile(path: string, data: Content, options?: BufferEncoding | WriteOptions | null): Promise<void>;
+  /** The whole file: bytes, or text with an encoding. */
+  readonly readFile: Files["readFile"];
+  /** What it is, what it does and what is mounted. */
+  inspect(): Promise<SubcontainerInfo>;
+  /** What everything inside uses together. */
+  stats(): Promise<StatsResult>;
+  /** A counted handle. The last one that is released destroys the subcontainer. */
+  rc(): SubContainerRc;
+  /** Whether this handle's `destroy` destroys at once. */
+  isOwned(): this is SubContainerOwned;
+  /** Keeps it alive, whatever `destroy` says, until the returned function is called. */
+  hold(): () => Promise<void>;
+  /**
+   * Lets it outlive this connection. From then on only `destroy`, by this handle or by one of
+   * `SubContainer.attach`, ends it.
+   *
+   * @returns its guid
+   */
+  detach(): Promise<string>;
+}

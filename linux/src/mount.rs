@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, Result};
-use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::kernel::Features;
 use crate::sys::{check, nr, owned};
@@ -139,6 +139,27 @@ pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<()> {
     use rustix::mount::MoveMountFlags as Flags;
     let flags = Flags::MOVE_MOUNT_F_EMPTY_PATH | Flags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(tree.as_fd(), c"", target.as_fd(), c"", flags)
+}
+
+/// Takes the mount whose root `mount` is, and all that is mounted beneath it, out of its namespace. Who has files of
+/// it open keeps them.
+///
+/// `int umount2(const char *target, int flags)` with `MNT_DETACH`, Linux 2.4.11,
+/// <https://man7.org/linux/man-pages/man2/umount.2.html>. It takes only a path, so it is given the descriptor's own
+/// entry in `/proc`, which leads to that mount wherever it has been moved. But the last step of such a lookup goes
+/// up to what covers it: with another mount on its root, that one goes, and this one the next time.
+///
+/// # Errors
+/// `EINVAL` if the handle is not the root of a mount, or that is not attached here.
+pub fn detach(mount: impl AsFd) -> Result<()> {
+    let mount = mount.as_fd();
+    if !identify(mount)?.is_root {
+        return Err(Errno::INVAL);
+    }
+    // UMOUNT_NOFOLLOW would stop at the entry itself. It is `thread-self` because a thread may have a descriptor
+    // table of its own.
+    let path = format!("/proc/thread-self/fd/{}", mount.as_raw_fd());
+    rustix::mount::unmount(path, UnmountFlags::DETACH)
 }
 
 /// Whether `handle` is the root of a mount, and the id of its mount, as in mountinfo.

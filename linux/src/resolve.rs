@@ -10,8 +10,10 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::{Errno, Result};
 
+mod make;
 mod walk;
 
+pub use make::{create_file_beneath, mkdir_beneath};
 pub use walk::{create_file_in_root, mkdir_in_root, parent_in_root};
 
 /// How often a lookup is begun again when somebody renames directories under it.

@@ -142,3 +142,24 @@ fn identify_tells_roots_of_mounts() {
     assert!(!inner.is_root && inner.is_directory && inner.mount == root.mount);
     assert!(!identify(at("file")).unwrap().is_directory);
 }
+
+#[test]
+fn detach_takes_the_uppermost_away_and_what_is_beneath_it() {
+    private_mounts();
+    let scratch = tempfile::tempdir().unwrap();
+    let plain = directory(scratch.path());
+    let (below, above, inner) = (tmpfs(), tmpfs(), tmpfs());
+    linux::mount::attach(&below, &plain).unwrap();
+    linux::mount::attach(&above, directory(scratch.path())).unwrap();
+    mkdir(&above, "inner");
+    linux::mount::attach(&inner, directory(&scratch.path().join("inner"))).unwrap();
+    let there = || identify(directory(scratch.path())).unwrap().mount;
+    assert_eq!(there(), identify(&above).unwrap().mount);
+    linux::mount::detach(&below).unwrap();
+    assert_eq!(there(), identify(&below).unwrap().mount);
+    linux::mount::detach(&below).unwrap();
+    assert_eq!(there(), identify(&plain).unwrap().mount);
+    assert_eq!(linux::mount::detach(&below), Err(Errno::INVAL), "not attached");
+    assert_eq!(linux::mount::detach(&inner), Err(Errno::INVAL), "gone with its parent");
+    assert_eq!(linux::mount::detach(&plain), Err(Errno::INVAL), "no mount");
+}

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use linux::resolve::{
-    beneath, beneath_no_links, create_file_in_root, in_root, mkdir_in_root, parent_in_root,
+    beneath, beneath_no_links, create_file_beneath, create_file_in_root, in_root, mkdir_beneath,
+    mkdir_in_root, parent_in_root,
 };
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -193,4 +194,25 @@ fn s11_exchanged_links_lead_nowhere_outside() {
         assert!(!exists(&outside, &format!("a{round}")), "made outside in round {round}");
         assert!(!exists(&outside, &format!("f{round}")), "made outside in round {round}");
     }
+}
+
+#[test]
+fn s14_making_beneath_refuses_what_would_leave() {
+    let (outside, root) = world();
+    let mode = Mode::from_raw_mode(0o644);
+    for path in ["/a", "../a", "absolute/a", "climbs/a", "leaves/a", "dangling/a", "dangling"] {
+        assert_eq!(mkdir_beneath(&root, path, DIR).unwrap_err(), Errno::XDEV, "{path}");
+        assert_eq!(create_file_beneath(&root, path, mode).unwrap_err(), Errno::XDEV, "{path}");
+    }
+    mkdir(&root, "deep");
+    symlink(&root, "../etc", "deep/up");
+    symlink(&root, "nothing", "to-nothing");
+    mkdir_beneath(&root, "deep/up/a/b", DIR).unwrap();
+    create_file_beneath(&root, "deep/up/c/file", mode).unwrap();
+    assert!(exists(&root, "etc/a/b") && exists(&root, "etc/c/file"));
+    assert_eq!(mkdir_beneath(&root, "to-nothing", DIR).unwrap_err(), Errno::NOENT);
+    assert_eq!(mkdir_beneath(&root, "to-nothing/a", DIR).unwrap_err(), Errno::NOENT);
+    assert_eq!(mkdir_beneath(&root, "etc/passwd", DIR).unwrap_err(), Errno::NOTDIR);
+    assert!(same(mkdir_beneath(&root, "etc", DIR).unwrap(), open(&root, "etc")));
+    assert!(!exists(&outside, "a"));
 }

@@ -9,8 +9,7 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
 
 /// A mount namespace of this thread's own, from which nothing spreads.
 pub(crate) fn private_mounts() {
-    // SAFETY: the descriptor table stays shared.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+    linux::process::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
 }
 

@@ -34,7 +34,14 @@ pub fn binary() -> PathBuf {
 /// A data directory and the command line on it.
 #[derive(Debug)]
 pub struct Cli {
-    data: TempDir,
+    binary: PathBuf,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    Temporary(TempDir),
+    Kept(PathBuf),
 }
 
 /// A call that has ended.
@@ -65,7 +72,6 @@ impl Finished {
     ///
     /// # Panics
     /// When it did not.
-    #[must_use]
     #[track_caller]
     pub fn ok(self) -> Self {
         assert!(self.code == 0, "exit {}\nstdout: {}\nstderr: {}", self.code, self.out(), self.err());
@@ -108,7 +114,14 @@ impl Cli {
     /// When there is none.
     #[must_use]
     pub fn new() -> Self {
-        Self { data: tempfile::tempdir().expect("make a data directory") }
+        let data = Data::Temporary(tempfile::tempdir().expect("make a data directory"));
+        Self { binary: binary(), data }
+    }
+
+    /// This binary on a data directory that stays.
+    #[must_use]
+    pub fn at(binary: &Path, data: &Path) -> Self {
+        Self { binary: binary.to_path_buf(), data: Data::Kept(data.to_path_buf()) }
     }
 
     /// With the busybox image imported as `busybox`.
@@ -122,12 +135,15 @@ impl Cli {
     /// The data directory.
     #[must_use]
     pub fn data(&self) -> &Path {
-        self.data.path()
+        match &self.data {
+            Data::Temporary(directory) => directory.path(),
+            Data::Kept(path) => path,
+        }
     }
 
     /// The binary with `--data-dir` and these arguments, not yet started; its input is empty.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.arg("--data-dir").arg(self.data()).args(arguments).stdin(Stdio::null());
         command
     }
@@ -177,7 +193,7 @@ impl Cli {
     #[track_caller]
     pub fn import(&self, path: &Path, name: &str) {
         let path = path.to_str().expect("a path of ours is UTF-8");
-        let _: Finished = self.run(["image", "import", path, "--name", name]).ok();
+        self.run(["image", "import", path, "--name", name]).ok();
     }
 
     /// Makes a throw-away rootfs over the image and returns its guid and its path.
@@ -196,7 +212,7 @@ impl Cli {
     /// Destroys it.
     #[track_caller]
     pub fn destroy_fs(&self, rootfs: &Rootfs) {
-        let _: Finished = self.run(["subcontainer", "destroy-fs", &rootfs.path]).ok();
+        self.run(["subcontainer", "destroy-fs", &rootfs.path]).ok();
     }
 
     /// Starts the idle init in the rootfs and waits until it runs.

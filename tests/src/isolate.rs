@@ -12,12 +12,16 @@
 //! ```
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::machine::{Machine, Processes};
 
+/// Set in the environment of what runs inside.
 const INSIDE: &str = "START_CONTAINER_TEST_INSIDE";
 
 /// Joins the cgroups named as arguments, then becomes `unshare`.
@@ -36,7 +40,7 @@ for cgroup in $CGROUPS; do
   options=${view##*/}
   umount "$view"
   case $kind in
-    cgroup2fs) mount -t cgroup2 cgroup2 "$view" ;;
+    cgroup2fs) [ "$UNIFIED" = no ] || mount -t cgroup2 cgroup2 "$view" ;;
     *) case $options in systemd) options=none,name=systemd ;; esac
        mount -t cgroup -o "$options" cgroup "$view" ;;
   esac
@@ -44,7 +48,7 @@ done
 mount --bind "$SCRATCH" /tmp
 mount -t tmpfs -o mode=755 tmpfs /run
 ip link set lo up
-unset CGROUPS SETTLE SCRATCH TMPDIR
+unset CGROUPS SETTLE SCRATCH UNIFIED TMPDIR
 cd /
 "$@" &
 wait $!
@@ -56,7 +60,7 @@ wait $!
 /// # Panics
 /// When the body panics, or leaves something.
 pub fn isolated(body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+    if inside() {
         // `unshare` gave us a `/proc` of our own: everything in it was started by this test.
         let temporary = [Path::new("/tmp")];
         let before = Machine::look(Processes::All, &temporary).expect("look at the machine");
@@ -65,29 +69,69 @@ pub fn isolated(body: impl FnOnce()) {
         assert!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
         return;
     }
-    assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let name = std::thread::current().name().expect("a test's thread has its name").to_owned();
-    let cgroups = Cgroups::make();
-    let scratch =
-        tempfile::Builder::new().prefix("isolated").tempdir_in("/tmp").expect("make a directory in /tmp");
-    fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777))
-        .expect("open the directory to all users");
     let program = std::env::current_exe().expect("find the test program");
-    let status = Command::new("sh")
-        .args(["-c", ENTER, "sh"])
-        .arg(program)
-        .args(["--exact", &name, "--nocapture", "--include-ignored", "--test-threads=1"])
-        .env("CGROUPS", cgroups.list())
-        .env("SETTLE", SETTLE)
-        .env("SCRATCH", scratch.path())
-        .env(INSIDE, "1")
-        .status()
-        .expect("run unshare");
-    drop(cgroups);
+    let isolation = Isolation::new();
+    let arguments = ["--exact", &name, "--nocapture", "--include-ignored", "--test-threads=1"];
+    let status = isolation.command(&program, &arguments, true).status().expect("run unshare");
+    drop(isolation);
     assert!(status.success(), "the test failed in its namespaces (see above): {status}");
 }
 
+/// Whether this process runs inside an [`Isolation`].
+#[must_use]
+pub fn inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// The cgroups and the `/tmp` of what runs in namespaces of its own. Dropping it removes both.
+#[derive(Debug)]
+pub struct Isolation {
+    cgroups: Cgroups,
+    scratch: TempDir,
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Isolation {
+    /// Makes them.
+    ///
+    /// # Panics
+    /// Without root.
+    #[must_use]
+    pub fn new() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "this needs root");
+        let scratch =
+            tempfile::Builder::new().prefix("isolated").tempdir_in("/tmp").expect("make a directory in /tmp");
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o1777))
+            .expect("open it to all users");
+        Self { cgroups: Cgroups::make(), scratch }
+    }
+
+    /// A command that runs the program inside. Without `unified`, a machine with both cgroup versions shows version
+    /// 1 alone there: some engines refuse to start on such a machine otherwise.
+    #[must_use]
+    pub fn command(&self, program: &Path, arguments: &[&str], unified: bool) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", ENTER, "sh"])
+            .arg(program)
+            .args(arguments)
+            .env("CGROUPS", self.cgroups.list())
+            .env("SETTLE", SETTLE)
+            .env("SCRATCH", self.scratch.path())
+            .env("UNIFIED", if unified { "yes" } else { "no" })
+            .env(INSIDE, "1");
+        command
+    }
+}
+
 /// One new cgroup in each hierarchy; removed on drop, deepest first.
+#[derive(Debug)]
 struct Cgroups(Vec<PathBuf>);
 
 impl Cgroups {
@@ -98,14 +142,20 @@ impl Cgroups {
         let entries = fs::read_dir(&top).expect("list /sys/fs/cgroup");
         let candidates: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).chain([top]).collect();
         for hierarchy in candidates {
-            // A pure v2 machine has its root at the top; what is beneath are cgroups, not hierarchies. A v1 cpuset
-            // takes no process until it has been given processors: nothing of ours uses it.
+            // A pure v2 machine has its root at the top; what is beneath are cgroups, not hierarchies.
             let is_root = hierarchy.join("cgroup.procs").exists() && is_mount_root(&hierarchy);
-            if !is_root || hierarchy.ends_with("cpuset") {
+            if !is_root {
                 continue;
             }
             let cgroup = hierarchy.join(&name);
             fs::create_dir(&cgroup).expect("make a cgroup");
+            if hierarchy.ends_with("cpuset") {
+                // A v1 cpuset takes no process until it has been given processors and memory.
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    fs::copy(hierarchy.join(file), cgroup.join(file))
+                        .expect("give the cpuset its processors");
+                }
+            }
             made.0.push(cgroup);
         }
         made
@@ -117,7 +167,6 @@ impl Cgroups {
 }
 
 fn is_mount_root(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
     device(path) != path.parent().and_then(device)
 }

@@ -17,7 +17,7 @@ fn an_isolated_test_sees_a_machine_of_its_own() {
             .collect();
         assert_eq!(own, ["lo"], "a network of its own");
         let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap();
-        for line in cgroup.lines().filter(|line| !line.contains("cpuset") && !line.contains("hugetlb")) {
+        for line in cgroup.lines() {
             assert!(line.ends_with(":/"), "its cgroup is the top of its view: {line}");
         }
         let mut child = Command::new("sleep").arg("0").spawn().unwrap();

@@ -1,3 +1,77 @@
-//! To come.
+//! The project's own commands: set-up, checks, tests, demo, benchmarks.
+//!
+//! Owns `target/xtask/` and says what it does while it does it. Never part of the product.
+#![allow(clippy::print_stdout, reason = "a command line tool that tells what it does")]
 
-fn main() {}
+mod bench;
+mod checks;
+mod demo;
+mod guest;
+mod image;
+mod place;
+mod say;
+mod setup;
+mod soak;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the tests and the demo need and make their images (needs root).
+    Setup,
+    /// Run every check and every test, and look at the machine before and after.
+    Test(test::Options),
+    /// Build everything and run the example: PostgreSQL in a subcontainer, from TypeScript.
+    Demo(demo::Options),
+    /// Measure against other engines and write docs/benchmarks.md.
+    Bench(bench::Options),
+    /// The long tests: 10,000 lives of a subcontainer, 2,000 times 16 execs, and kills at random moments.
+    Soak,
+    /// Run the kernel contract tests on Debian's kernel 6.1 with cgroup v2 alone, in QEMU.
+    Guest,
+    /// Write the files that are generated from the protocol crate (`--check`: compare them instead).
+    Schema {
+        /// Change nothing; fail when a file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    // Also under `cargo xtask`, which sets the variable, so that every part finds the workspace.
+    if let Err(error) = std::env::set_current_dir(place::root()) {
+        say::failure(&anyhow::Error::from(error).context("enter the workspace"));
+        return std::process::ExitCode::FAILURE;
+    }
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            say::failure(&error);
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<std::process::ExitCode> {
+    match command {
+        Command::Setup => setup::run(setup::For::Tests)?,
+        Command::Test(options) => return test::run(&options),
+        Command::Demo(options) => demo::run(&options)?,
+        Command::Bench(options) => bench::run(&options)?,
+        Command::Soak => soak::run()?,
+        Command::Guest => guest::run()?,
+        Command::Schema { check: true } => checks::generated_files()?,
+        Command::Schema { check: false } => checks::write_generated_files()?,
+    }
+    Ok(std::process::ExitCode::SUCCESS)
+}

@@ -1,0 +1,211 @@
+//! The page that a run writes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+use super::lab::Lab;
+use super::race::Figures;
+use crate::say;
+
+/// Something that was promised, and what was measured.
+pub(super) struct Bar {
+    what: String,
+    limit: f64,
+    at_most: bool,
+    measured: f64,
+}
+
+impl Bar {
+    /// Less is better.
+    pub(super) fn at_most(what: &str, limit: f64, measured: f64) -> Self {
+        Self { what: what.to_owned(), limit, at_most: true, measured }
+    }
+
+    /// More is better.
+    pub(super) fn at_least(what: &str, limit: f64, measured: f64) -> Self {
+        Self { what: what.to_owned(), limit, at_most: false, measured }
+    }
+
+    fn verdict(&self) -> &'static str {
+        let held = if self.at_most { self.measured <= self.limit } else { self.measured >= self.limit };
+        match (self.measured.is_nan(), held) {
+            (true, _) => "not measured",
+            (false, true) => "pass",
+            (false, false) => "miss",
+        }
+    }
+}
+
+/// Figures of several contestants.
+pub(super) struct Table {
+    title: String,
+    figures: Vec<Figures>,
+    /// The contestant that the ratios are to; none: single numbers.
+    reference: Option<&'static str>,
+}
+
+impl Table {
+    /// Times with spread, and their ratios to the contestant whose name begins so.
+    pub(super) fn times(title: &str, figures: Vec<Figures>, reference: &'static str) -> Self {
+        Self { title: title.to_owned(), figures, reference: Some(reference) }
+    }
+
+    /// One number each.
+    pub(super) fn numbers(title: &str, figures: Vec<Figures>) -> Self {
+        Self { title: title.to_owned(), figures, reference: None }
+    }
+
+    fn write(&self, page: &mut String) -> std::fmt::Result {
+        writeln!(page, "\n### {}\n", self.title)?;
+        let Some(reference) = self.reference else {
+            writeln!(page, "| | |\n|---|---:|")?;
+            for figures in &self.figures {
+                writeln!(page, "| {} | {} |", figures.name, number(figures.median()))?;
+            }
+            return Ok(());
+        };
+        writeln!(
+            page,
+            "| | median | fastest | 9 of 10 within | samples | to `{reference}` |\n|---|---:|---:|---:|---:|---:|"
+        )?;
+        let base = self.figures.iter().find(|figures| figures.name.starts_with(reference));
+        for figures in &self.figures {
+            let ratio = base.map_or_else(|| "–".to_owned(), |base| number(figures.ratio_to(base)));
+            writeln!(
+                page,
+                "| {} | {} | {} | {} | {} | {ratio} |",
+                figures.name,
+                number(figures.median()),
+                number(figures.quantile(0.0)),
+                number(figures.quantile(0.9)),
+                figures.count(),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The whole page.
+pub(super) struct Report {
+    machine: Vec<String>,
+    bars: Vec<Bar>,
+    tables: Vec<Table>,
+    missing: Vec<String>,
+}
+
+impl Report {
+    /// With what is known of the machine and of the other engines.
+    pub(super) fn new(lab: &Lab) -> Self {
+        let mut machine = machine();
+        machine.extend(lab.peers.iter().map(|peer| peer.version.clone()));
+        for (program, argument) in [("dockerd", "--version"), ("node", "--version")] {
+            if let Ok(said) = say::output(Command::new(program).arg(argument)) {
+                machine.push(format!("{program}: {}", said.trim()));
+            }
+        }
+        Self { machine, bars: Vec::new(), tables: Vec::new(), missing: Vec::new() }
+    }
+
+    /// Adds a bar.
+    pub(super) fn bar(&mut self, bar: Bar) {
+        say::note(&format!(
+            "{}: {} (bar {}): {}",
+            bar.what,
+            number(bar.measured),
+            number(bar.limit),
+            bar.verdict()
+        ));
+        self.bars.push(bar);
+    }
+
+    /// Adds a table.
+    pub(super) fn table(&mut self, table: Table) {
+        self.tables.push(table);
+    }
+
+    /// Says what could not be measured, and why.
+    pub(super) fn missing(&mut self, what: &str) {
+        say::note(&format!("not measured: {what}"));
+        self.missing.push(what.to_owned());
+    }
+
+    /// The page.
+    pub(super) fn markdown(&self) -> String {
+        let mut page = String::from(HEAD);
+        self.write(&mut page).expect("writing to a string does not fail");
+        page
+    }
+
+    fn write(&self, page: &mut String) -> std::fmt::Result {
+        writeln!(page, "\n## Bars\n\n| bar | limit | measured | |\n|---|---:|---:|---|")?;
+        for bar in &self.bars {
+            let sign = if bar.at_most { "≤" } else { "≥" };
+            writeln!(
+                page,
+                "| {} | {sign} {} | {} | {} |",
+                bar.what,
+                number(bar.limit),
+                number(bar.measured),
+                bar.verdict()
+            )?;
+        }
+        for missing in &self.missing {
+            writeln!(page, "\nNot measured: {missing}")?;
+        }
+        writeln!(page, "\n## Figures")?;
+        for table in &self.tables {
+            table.write(page)?;
+        }
+        writeln!(page, "\n## The machine\n")?;
+        for line in &self.machine {
+            writeln!(page, "- {line}")?;
+        }
+        Ok(())
+    }
+}
+
+const HEAD: &str = "\
+# Benchmarks
+
+Written by `cargo xtask bench`, which measures everything in one run: rounds over all contestants, each round beginning
+with another one, each sample taken when the machine was idle. The speed of a machine may change by half between two
+minutes, so only ratios within one run mean something; they are medians of the ratios of the rounds.
+
+All engines run the same static busybox with the same namespaces (pid, mount, ipc, uts), except where a row says
+otherwise, in a private mount namespace with cgroup version 1 alone: crun refuses to start on a machine that shows both
+versions. `crun run` and `runc run` use a ready bundle and a read-only root directory; start-container also makes, and
+removes, a writable overlay over an image. The floors are `xtask/bench/floor.c`: the system calls alone.
+";
+
+fn machine() -> Vec<String> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|pair| pair.1);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let release = read("/etc/os-release");
+    let system =
+        release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("").trim_matches('"');
+    let memory = read("/proc/meminfo");
+    let kib: u64 = memory
+        .lines()
+        .next()
+        .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .unwrap_or_default();
+    vec![
+        format!("{cores} cores, {}, {} GiB of memory", model.unwrap_or("unknown processor"), kib >> 20),
+        format!("Linux {}, {system}", kernel.trim().split('-').next().unwrap_or("")),
+    ]
+}
+
+fn number(value: f64) -> String {
+    match value {
+        value if value.is_nan() => "–".to_owned(),
+        value if value == value.trunc() && value.abs() < 1e6 => format!("{value:.0}"),
+        value if value.abs() < 10.0 => format!("{value:.2}"),
+        value if value.abs() < 100.0 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
+    }
+}

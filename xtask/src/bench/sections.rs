@@ -1,0 +1,316 @@
+//! What is measured of running containers.
+
+use std::cell::RefCell;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tests::cli::Rootfs;
+
+use super::lab::{Idle, Lab, processes, pss};
+use super::peers::Peer;
+use super::race::{Contestant, Figures, race};
+use super::report::{Bar, Report, Table};
+use crate::image::busybox;
+use crate::say;
+
+const TRUE: &[&str] = &["/bin/true"];
+
+/// `true` in a container that runs already, by command line.
+pub(super) fn exec(lab: &mut Lab, report: &mut Report) -> Result<()> {
+    with_running(lab, |lab, idle, rootfs, leader| {
+        let mut contestants = vec![
+            Contestant::new("floor: exec in process", |count| floor_exec(lab, leader, count)),
+            Contestant::new("floor: exec as a process", |count| {
+                lab.time(count, |_| {
+                    let mut floor = lab.floor();
+                    floor.arg("enter").arg(leader.to_string()).args(TRUE);
+                    floor
+                })
+            }),
+            Contestant::new("start-container subcontainer exec", |count| {
+                lab.time(count, |_| our_exec(lab, rootfs, TRUE))
+            }),
+        ];
+        for (peer, idle) in idle {
+            contestants.push(Contestant::new(exec_name(peer), |count| {
+                lab.time(count, |_| peer.exec(idle.pid, TRUE))
+            }));
+        }
+        let figures = race(lab.pace, contestants);
+        report.bar(Bar::at_most(
+            "CLI `subcontainer exec` against `crun exec`",
+            0.6,
+            ratio(&figures, "start-container", "crun"),
+        ));
+        report.table(Table::times("exec of true in a running container (ms)", figures, "crun exec"));
+        Ok(())
+    })
+}
+
+fn exec_name(peer: &Peer) -> String {
+    if peer.name == "bwrap" { "bwrap (nsenter)".to_owned() } else { format!("{} exec", peer.name) }
+}
+
+fn floor_exec(lab: &Lab, leader: u32, count: usize) -> Result<Vec<f64>> {
+    lab.time_floor("exec", count, &[leader.to_string().as_ref()])
+}
+
+fn our_exec(lab: &Lab, rootfs: &Rootfs, command: &[&str]) -> Command {
+    let mut words = vec!["subcontainer", "exec", &rootfs.path];
+    words.extend(command);
+    lab.cli.command(words)
+}
+
+type Running<'a> = [(&'a Peer, Idle)];
+
+/// With one running container of each engine, and one of ours: its rootfs and its leader.
+fn with_running(lab: &Lab, work: impl FnOnce(&Lab, &Running<'_>, &Rootfs, u32) -> Result<()>) -> Result<()> {
+    let mut idle = Vec::new();
+    for peer in &lab.peers {
+        match lab.start(peer, 0) {
+            Ok(started) => idle.push((peer, started)),
+            Err(error) => say::note(&format!("{} is left out: {error:#}", peer.name)),
+        }
+    }
+    let rootfs = lab.cli.create_fs("busybox");
+    let running = lab.cli.launch_idle(&rootfs);
+    let info = lab.cli.run(["--json", "subcontainer", "inspect", &rootfs.guid]).ok().json();
+    let leader = info["state"]["pid"].as_u64().context("the leader's pid")?;
+    let result = work(lab, &idle, &rootfs, u32::try_from(leader)?);
+    drop(running);
+    lab.cli.destroy_fs(&rootfs);
+    for (peer, started) in idle {
+        lab.end(peer, 0, started)?;
+    }
+    result
+}
+
+/// From Node, in one process: our exec and Node's own of a process in no container.
+pub(super) fn node(lab: &mut Lab, report: &mut Report) -> Result<()> {
+    let node = RefCell::new(&mut lab.node);
+    let ask = |what: &'static str| {
+        let node = &node;
+        move |count| node.borrow_mut().samples(what, count)
+    };
+    let figures = race(
+        lab.pace,
+        vec![
+            Contestant::new("Node: execFile('/bin/true'), no container", ask("execFile")),
+            Contestant::new("SDK: exec(['true'])", ask("exec")),
+            Contestant::new("SDK: a request that does nothing", ask("ping")),
+        ],
+    );
+    report.bar(Bar::at_most(
+        "SDK `exec(['true'])` against Node's `execFile('/bin/true')`",
+        1.0,
+        ratio(&figures, "SDK: exec", "Node"),
+    ));
+    report.table(Table::times("exec of true from Node (ms)", figures, "Node: execFile"));
+    Ok(())
+}
+
+/// A container that is made, runs `true`, and is gone.
+pub(super) fn cold(lab: &mut Lab, report: &mut Report) -> Result<()> {
+    let scratch = lab.work.join("floor");
+    std::fs::create_dir_all(&scratch)?;
+    let tree = busybox::tree();
+    // Node is borrowed apart from the rest.
+    let Lab { pace, node, .. } = lab;
+    let (pace, node) = (*pace, RefCell::new(node));
+    let number = RefCell::new(0);
+    let next = || {
+        *number.borrow_mut() += 1;
+        *number.borrow()
+    };
+    let quiet = |command: &mut Command| -> Result<()> {
+        let output = command.stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    };
+    let floor = |mode: &'static str| {
+        let (tree, scratch) = (&tree, &scratch);
+        move |count: usize| -> Result<Vec<f64>> {
+            let mut floor = Command::new(crate::place::cache().join("bench/floor"));
+            let output = say::output(floor.arg(mode).arg(count.to_string()).arg(tree).arg(scratch))?;
+            output.lines().map(|line| Ok(line.parse::<f64>().context("parse its time")? / 1e6)).collect()
+        }
+    };
+    let cli = &lab.cli;
+    let mut contestants = vec![
+        Contestant::new("floor: spawn only, no container", floor("spawn")),
+        Contestant::new("floor: namespaces and overlay", floor("cold")),
+        Contestant::new("floor: and OCI mounts, network, seccomp", floor("full")),
+        Contestant::new("SDK: create, launch, wait, destroy", |count| {
+            node.borrow_mut().samples("cold", count)
+        }),
+        Contestant::new("start-container create-fs, launch, destroy-fs", |count| {
+            (0..count)
+                .map(|_| {
+                    super::race::timed(|| {
+                        let rootfs = cli.create_fs("busybox");
+                        quiet(&mut cli.command(["subcontainer", "launch", &rootfs.path, "/bin/true"]))?;
+                        quiet(&mut cli.command(["subcontainer", "destroy-fs", &rootfs.path]))
+                    })
+                })
+                .collect()
+        }),
+    ];
+    for peer in &lab.peers {
+        let (quiet, next) = (&quiet, &next);
+        contestants.push(Contestant::new(format!("{} run", peer.name), move |count| {
+            (0..count).map(|_| super::race::timed(|| quiet(&mut peer.run(next())))).collect()
+        }));
+    }
+    let figures = race(pace, contestants);
+    report.bar(Bar::at_most(
+        "create, launch true, wait, destroy against `crun run`",
+        0.7,
+        ratio(&figures, "SDK", "crun"),
+    ));
+    report.table(Table::times("a whole life: create, launch true, wait, destroy (ms)", figures, "crun run"));
+    Ok(())
+}
+
+/// Many that do nothing.
+pub(super) fn idle(lab: &mut Lab, report: &mut Report) -> Result<()> {
+    const COUNT: usize = 200;
+    let mut times = Vec::new();
+    let mut sizes = Vec::new();
+    let mut helpers = Vec::new();
+
+    let before = processes();
+    let host_before = pss(lab.host.pid());
+    super::race::wait_until_quiet();
+    let started = lab.node.ask("idle", COUNT)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let leaders: Vec<u32> = started["pids"]
+        .as_array()
+        .context("pids")?
+        .iter()
+        .filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
+        .collect();
+    if leaders.len() != COUNT {
+        bail!("{} of {COUNT} run", leaders.len());
+    }
+    let extra = processes()
+        .into_iter()
+        .filter(|(pid, _)| !leaders.contains(pid) && !before.iter().any(|old| old.0 == *pid));
+    let extra: Vec<String> = extra.map(|(_, command)| command).collect();
+    let all: f64 = leaders.iter().map(|pid| pss(*pid)).sum();
+    let growth = (pss(lab.host.pid()) - host_before).max(0.0);
+    let ours = (all + growth) / COUNT as f64;
+    times.push(Figures::single("start-container (SDK)", started["ms"].as_f64().context("ms")?));
+    sizes.push(Figures::single("start-container: init and the host's growth", ours));
+    sizes.push(Figures::single("start-container: init alone", all / COUNT as f64));
+    helpers.push(Figures::single("start-container", extra.len() as f64));
+    for command in extra.iter().take(3) {
+        say::note(&format!("a helper: {command}"));
+    }
+    lab.node.ask("idleEnd", 0)?;
+
+    for peer in &lab.peers {
+        let count = if peer.name == "podman" { 20 } else { COUNT };
+        super::race::wait_until_quiet();
+        let before = processes();
+        let start = Instant::now();
+        let running: Vec<Idle> = (0..count).map(|number| lab.start(peer, number)).collect::<Result<_>>()?;
+        let elapsed = start.elapsed().as_secs_f64() * 1000.0;
+        let extra: Vec<u32> = processes()
+            .into_iter()
+            .map(|(pid, _)| pid)
+            .filter(|pid| {
+                !running.iter().any(|idle| idle.pid == *pid) && !before.iter().any(|old| old.0 == *pid)
+            })
+            .collect();
+        let helper_size: f64 = extra.iter().map(|pid| pss(*pid)).sum();
+        let name =
+            if count == COUNT { peer.name.to_owned() } else { format!("{} ({count} of them)", peer.name) };
+        times.push(Figures::single(&name, elapsed * COUNT as f64 / count as f64));
+        sizes.push(Figures::single(&format!("{name}: helpers alone"), helper_size / count as f64));
+        helpers.push(Figures::single(&name, extra.len() as f64 * COUNT as f64 / count as f64));
+        for (number, idle) in running.into_iter().enumerate() {
+            lab.end(peer, number, idle)?;
+        }
+    }
+    report.bar(Bar::at_most("200 idle: KiB (PSS) of each, init and the host's growth", 700.0, ours));
+    report.bar(Bar::at_most("200 idle: processes besides init", 0.0, extra.len() as f64));
+    report.table(Table::numbers("200 idle: time to start all (ms)", times));
+    report.table(Table::numbers("200 idle: memory of each (KiB PSS)", sizes));
+    report.table(Table::numbers("200 idle: processes besides the first in each", helpers));
+    Ok(())
+}
+
+/// 1 GiB out of a container.
+pub(super) fn stdout(lab: &mut Lab, report: &mut Report) -> Result<()> {
+    const WRITER: &[&str] = &["/bin/dd", "if=/dev/zero", "bs=65536", "count=16384"];
+    // `with_running` borrows the lab as a whole; Node works on it at the same time.
+    let mut node = super::node::Node::start(lab.cli.data())?;
+    let cell = RefCell::new(&mut node);
+    let pace = super::race::Pace { slice: Duration::ZERO, ..lab.pace };
+    with_running(lab, |lab, idle, rootfs, leader| {
+        let mut contestants = vec![
+            Contestant::new("floor: unrelayed pipe", |count| {
+                drain(count, || {
+                    let mut floor = lab.floor();
+                    floor.arg("enter").arg(leader.to_string()).args(WRITER);
+                    floor
+                })
+            }),
+            Contestant::new("start-container subcontainer exec, to a pipe", |count| {
+                drain(count, || our_exec(lab, rootfs, WRITER))
+            }),
+            Contestant::new("SDK: spawn, stdout read in Node", |count| {
+                cell.borrow_mut().samples("stdout", count)
+            }),
+        ];
+        for (peer, idle) in idle.iter().filter(|(peer, _)| matches!(peer.name, "crun" | "runc" | "podman")) {
+            contestants
+                .push(Contestant::new(exec_name(peer), |count| drain(count, || peer.exec(idle.pid, WRITER))));
+        }
+        let figures = race(pace, contestants);
+        let rate = 1.0 / ratio(&figures, "SDK", "floor");
+        report.bar(Bar::at_least("1 GiB of stdout to the SDK against the unrelayed rate", 0.5, rate));
+        report.table(Table::times("1 GiB of stdout (ms)", figures, "floor: unrelayed"));
+        Ok(())
+    })?;
+    node.stop()
+}
+
+fn drain(count: usize, command: impl Fn() -> Command) -> Result<Vec<f64>> {
+    (0..count)
+        .map(|_| {
+            super::race::timed(|| {
+                let mut child =
+                    command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+                let mut output = child.stdout.take().context("its output")?;
+                let mut buffer = vec![0; 1 << 20];
+                let mut bytes = 0_u64;
+                loop {
+                    let read = output.read(&mut buffer)?;
+                    if read == 0 {
+                        break;
+                    }
+                    bytes += read as u64;
+                }
+                let status = child.wait()?;
+                if !status.success() || bytes != 1 << 30 {
+                    bail!("{status} after {bytes} bytes");
+                }
+                Ok(())
+            })
+        })
+        .collect()
+}
+
+/// The ratio between the contestants whose names begin so.
+pub(super) fn ratio(figures: &[Figures], ours: &str, theirs: &str) -> f64 {
+    let find = |name: &str| figures.iter().find(|figures| figures.name.starts_with(name));
+    match (find(ours), find(theirs)) {
+        (Some(ours), Some(theirs)) => ours.ratio_to(theirs),
+        _ => f64::NAN,
+    }
+}

@@ -1,0 +1,4 @@
+//! To come.
+pub(crate) fn run() -> anyhow::Result<()> {
+    anyhow::bail!("to come")
+}

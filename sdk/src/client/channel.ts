@@ -26,6 +26,7 @@ export class Channel extends Duplex {
   readonly #path: string;
   readonly #kind: StreamKind;
   #answer: Buffer | undefined = Buffer.alloc(0);
+  #written = false;
   #finished: ((error?: Error | null) => void) | undefined;
 
   constructor(socketPath: string, process: string, kind: StreamKind) {
@@ -60,9 +61,13 @@ export class Channel extends Duplex {
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    // End of file reaches the process when the writing half is shut down; the reading half stays for the answer.
+    // End of file reaches the process when the writing half is shut down. The socket itself stays until the answer
+    // has come: closing a Unix socket with bytes unread resets it, and what was written would be lost with it.
     this.#finished = done;
-    this.#socket.end(() => this.#finish());
+    this.#socket.end(() => {
+      this.#written = true;
+      this.#finish();
+    });
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
@@ -72,6 +77,7 @@ export class Channel extends Duplex {
   }
 
   #finish(): void {
+    if (!this.destroyed && (this.#answer !== undefined || !this.#written)) return;
     this.#finished?.();
     this.#finished = undefined;
   }
@@ -99,6 +105,7 @@ export class Channel extends Duplex {
       this.#broken(error instanceof Error ? error.message : String(error));
       return;
     }
+    this.#finish();
     const rest = answer.subarray(end + 1);
     if (rest.length > 0) this.#take(rest);
   }

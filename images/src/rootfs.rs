@@ -1,0 +1,434 @@
+//! A writable tree over an image.
+//!
+//! ```text
+//! D/rootfs/<guid>/            flock: exclusive while something about this rootfs changes
+//! ├── rootfs.json             the record: written before anything else is there, removed last
+//! ├── upper/                  what was written; its root has the mode and owner of the image's root
+//! └── work/                   overlay's own
+//! D/subcontainers/            a private mount of its own, so that no rootfs propagates into other namespaces
+//! └── <guid>/                 the overlay, shared: mounts made beneath reach the namespaces cloned from it
+//!
+//! create:   record -> upper, work -> overlay (detached) -> mount point -> attach
+//! destroy:  detach what is beneath, then it -> mount point -> upper, work -> record
+//! ```
+//! Whatever step either was killed at, [`Rootfs::destroy`] ends it: each step is skipped where its thing is gone.
+
+mod detach;
+mod overlay;
+mod record;
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use protocol::subcontainer::Mount;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags, XattrFlags};
+use rustix::io::Errno;
+
+use self::record::Record;
+use crate::store::{Store, flock, now};
+use crate::tree::{ensure_dir, open_dir, open_dir_at, remove_all, replace_file_at, text_names_in};
+use crate::{Digest, Error, Result};
+
+pub(crate) use record::users;
+
+/// How a rootfs is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// A name for people.
+    pub name: Option<String>,
+    /// It need not survive a crash of the machine: nothing of it is ever synced to disk (overlay `volatile`).
+    pub throwaway: bool,
+    /// Its id. Default: a new random one.
+    pub guid: Option<String>,
+}
+
+/// A writable tree over an image. Dropping this changes nothing on disk; [`Rootfs::destroy`] does.
+#[derive(Debug)]
+pub struct Rootfs {
+    data_dir: PathBuf,
+    dir: OwnedFd,
+    record: Record,
+    root: Option<OwnedFd>,
+}
+
+impl Rootfs {
+    /// Makes a rootfs over an image (its name, digest, or the beginning of its digest) and mounts it.
+    pub fn create(store: &Store, image: &str, options: Options) -> Result<Self> {
+        let guid = options.guid.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        record::check_guid(&guid)?;
+        let failed = |step| Error::kernel(step, format!("rootfs {guid}"));
+        let dirs = &store.dirs;
+        let (dir, record) = {
+            // Until the record is there, nothing else would keep a gc from taking the image's layers.
+            let _lock = store.lock(FlockOperation::LockShared).map_err(failed("lock the store for"))?;
+            let image = store.find(image)?;
+            let record = Record {
+                guid: guid.clone(),
+                name: options.name,
+                image: image.digest,
+                layers: image.layers,
+                root: image.root,
+                created: now(),
+                throwaway: options.throwaway,
+                mounts: Vec::new(),
+            };
+            match rustix::fs::mkdirat(&dirs.rootfs, guid.as_str(), Mode::RWXU) {
+                Err(Errno::EXIST) => return Err(Error::RootfsExists(guid)),
+                result => result.map_err(failed("create directory of"))?,
+            }
+            let dir = open_dir_at(&dirs.rootfs, guid.as_str()).map_err(failed("open directory of"))?;
+            let written = record.write_new(&dir);
+            if let Err(error) = written {
+                // There is no record yet that would lead anybody here.
+                _ = remove_all(&dirs.rootfs, guid.as_str());
+                return Err(error);
+            }
+            (dir, record)
+        };
+        let mut made = Self { data_dir: dirs.path.clone(), dir, record, root: None };
+        match made.mount(true) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                // The first error is the one to tell; what stays has a record, and list shows it.
+                _ = Self::destroy(&dirs.path, &made.record.guid);
+                Err(error)
+            }
+        }
+    }
+
+    /// The rootfs with this guid.
+    pub fn open(data_dir: &Path, guid: &str) -> Result<Self> {
+        record::check_guid(guid)?;
+        let opened = open_dir(&data_dir.join("rootfs")).and_then(|all| open_dir_at(all, guid));
+        let dir = match opened {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Err(Error::UnknownRootfs(guid.to_owned())),
+            Err(errno) => return Err(Error::kernel("open directory of", format!("rootfs {guid}"))(errno)),
+        };
+        let record = Record::read(&dir, guid)?;
+        Ok(Self { data_dir: data_dir.to_owned(), dir, record, root: None })
+    }
+
+    /// The rootfs that is mounted at this path; a path of any other kind is [`Error::NotARootfs`].
+    pub fn from_path(data_dir: &Path, path: &Path) -> Result<Self> {
+        let ours = |path: &Path, data_dir: &Path| {
+            let guid = path.strip_prefix(data_dir.join("subcontainers")).ok()?.to_str()?.to_owned();
+            record::check_guid(&guid).ok().map(|()| guid)
+        };
+        let not_ours = || Error::NotARootfs(path.display().to_string());
+        let guid = ours(path, data_dir)
+            .or_else(|| ours(&path.canonicalize().ok()?, &data_dir.canonicalize().ok()?))
+            .ok_or_else(not_ours)?;
+        Self::open(data_dir, &guid).map_err(|error| match error {
+            Error::UnknownRootfs(_) => not_ours(),
+            other => other,
+        })
+    }
+
+    /// Every rootfs of a data directory, oldest first. One whose record cannot be read is left out: it was being
+    /// made or destroyed, and [`Rootfs::remnants`] names it if it stays so.
+    pub fn list(data_dir: &Path) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for guid in record::guids(data_dir)? {
+            match Self::open(data_dir, &guid) {
+                Ok(rootfs) => all.push(rootfs),
+                Err(Error::UnknownRootfs(_) | Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        all.sort_by(|one, other| {
+            (one.record.created, &one.record.guid).cmp(&(other.record.created, &other.record.guid))
+        });
+        Ok(all)
+    }
+
+    /// Guids of which something is on disk and no readable record: a creation or destruction was cut off, and
+    /// [`Rootfs::destroy`] finishes it.
+    pub fn remnants(data_dir: &Path) -> Result<Vec<String>> {
+        let mut guids = record::guids(data_dir)?;
+        let mounted = open_dir(&data_dir.join("subcontainers")).and_then(text_names_in);
+        match mounted {
+            Ok(names) => guids.extend(names),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::kernel("read directory", "subcontainers")(errno)),
+        }
+        guids.sort();
+        guids.dedup();
+        guids.retain(|guid| {
+            record::check_guid(guid).is_ok()
+                && matches!(Self::open(data_dir, guid), Err(Error::UnknownRootfs(_) | Error::Damaged { .. }))
+        });
+        Ok(guids)
+    }
+
+    /// Its id.
+    pub fn guid(&self) -> &str {
+        &self.record.guid
+    }
+
+    /// Its name for people.
+    pub fn name(&self) -> Option<&str> {
+        self.record.name.as_deref()
+    }
+
+    /// The image beneath it.
+    pub fn image(&self) -> Digest {
+        self.record.image
+    }
+
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub fn created(&self) -> u64 {
+        self.record.created
+    }
+
+    /// Does it live without being synced to disk?
+    pub fn throwaway(&self) -> bool {
+        self.record.throwaway
+    }
+
+    /// Where it is mounted, in the host's mount namespace.
+    pub fn path(&self) -> PathBuf {
+        self.data_dir.join("subcontainers").join(&self.record.guid)
+    }
+
+    /// Its mounts, in the order they were made, as recorded on disk now.
+    pub fn mounts(&self) -> Result<Vec<Mount>> {
+        Ok(Record::read(&self.dir, &self.record.guid)?.mounts)
+    }
+
+    /// Changes the recorded mounts in one step. `change` sees those on disk, and nobody changes them meanwhile;
+    /// where it fails, nothing is written.
+    pub fn update_mounts<T, E: From<Error>>(
+        &self,
+        change: impl FnOnce(&mut Vec<Mount>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _lock = self.lock()?;
+        let mut record = Record::read(&self.dir, &self.record.guid)?;
+        let result = change(&mut record.mounts)?;
+        let bytes = record.to_bytes()?;
+        replace_file_at(&self.dir, record::FILE, &bytes, 0o600, !record.throwaway)
+            .map_err(Error::kernel("write record of", format!("rootfs {}", self.record.guid)))?;
+        Ok(result)
+    }
+
+    /// Mounts it where it is not: after the machine was restarted. A throw-away one is lost by then.
+    pub fn ensure_mounted(&mut self) -> Result<()> {
+        let _lock = self.lock()?;
+        if is_mount(&self.path())? {
+            return Ok(());
+        }
+        self.root = None;
+        self.mount(false)
+    }
+
+    /// A handle (`O_PATH`) on the root directory of the mounted tree.
+    pub fn handle(&self) -> Result<OwnedFd> {
+        let failed = || Error::kernel("open", format!("rootfs {}", self.record.guid));
+        if let Some(root) = &self.root {
+            return rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(failed());
+        }
+        let path = self.path();
+        if !is_mount(&path)? {
+            return Err(failed()(Errno::NOTCONN));
+        }
+        rustix::fs::open(
+            &path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(failed())
+    }
+
+    /// Unmounts and removes a rootfs with all that was written to it. Nothing there is fine, and so is something
+    /// half made or half destroyed. The caller has ended its processes.
+    pub fn destroy(data_dir: &Path, guid: &str) -> Result<()> {
+        record::check_guid(guid)?;
+        let failed = |step| Error::kernel(step, format!("rootfs {guid}"));
+        let absent = |errno| errno == Errno::NOENT;
+        let all = match open_dir(&data_dir.join("rootfs")) {
+            Err(errno) if absent(errno) => return Ok(()),
+            result => result.map_err(failed("open directory of"))?,
+        };
+        let dir = match open_dir_at(&all, guid) {
+            Ok(dir) => {
+                flock(&dir, FlockOperation::LockExclusive).map_err(failed("lock"))?;
+                Some(dir)
+            }
+            Err(errno) if absent(errno) => None,
+            Err(errno) => return Err(failed("open directory of")(errno)),
+        };
+        let target = data_dir.join("subcontainers").join(guid);
+        detach::detach(&target).map_err(failed("unmount"))?;
+        match rustix::fs::rmdir(&target) {
+            Err(errno) if !absent(errno) => return Err(failed("remove mount point of")(errno)),
+            _ => {}
+        }
+        if let Some(dir) = dir {
+            for part in ["work", "upper"] {
+                remove_all(&dir, part).map_err(failed("remove contents of"))?;
+            }
+            // All but the record, which goes last: while it is there, this can be found and done again.
+            for rest in text_names_in(&dir).map_err(failed("read directory of"))? {
+                if rest != record::FILE {
+                    remove_all(&dir, rest.as_str()).map_err(failed("remove contents of"))?;
+                }
+            }
+            for (from, name, flags) in
+                [(&dir, record::FILE, AtFlags::empty()), (&all, guid, AtFlags::REMOVEDIR)]
+            {
+                match rustix::fs::unlinkat(from, name, flags) {
+                    Err(errno) if !absent(errno) => return Err(failed("remove record of")(errno)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Held until dropped; another process's destroy or mount of the same rootfs waits.
+    fn lock(&self) -> Result<OwnedFd> {
+        // An own open file description: a lock on `dir` would be shared with whoever has a duplicate of it.
+        let locked = open_dir_at(&self.dir, ".")
+            .and_then(|dir| flock(&dir, FlockOperation::LockExclusive).map(|()| dir));
+        locked.map_err(Error::kernel("lock", format!("rootfs {}", self.record.guid)))
+    }
+
+    /// Makes the overlay and attaches it.
+    fn mount(&mut self, new: bool) -> Result<()> {
+        let record = &self.record;
+        let failed = |step| Error::kernel(step, format!("rootfs {}", record.guid));
+        let lowers = self.open_layers()?;
+        let (upper, work) = if new {
+            let upper = make_dir(&self.dir, "upper").map_err(failed("create upper directory of"))?;
+            self.dress(&upper, &lowers).map_err(failed("set mode and owner of"))?;
+            (upper, make_dir(&self.dir, "work").map_err(failed("create work directory of"))?)
+        } else {
+            // Killed before it was mounted for the first time, it may lack them.
+            let parts = ["upper", "work"].map(|name| {
+                let missing = open_dir_at(&self.dir, name).is_err();
+                let part = if missing { make_dir(&self.dir, name) } else { open_dir_at(&self.dir, name) };
+                part.map(|part| (part, missing))
+            });
+            let [upper, work] = parts;
+            let (upper, missing) = upper.map_err(failed("open upper directory of"))?;
+            if missing {
+                self.dress(&upper, &lowers).map_err(failed("set mode and owner of"))?;
+            }
+            let (work, _) = work.map_err(failed("open work directory of"))?;
+            if record.throwaway && open_dir_at(&work, "work/incompat/volatile").is_ok() {
+                return Err(Error::Lost(record.guid.clone()));
+            }
+            (upper, work)
+        };
+        let point = attach_point(&self.data_dir).map_err(failed("prepare mount point of"))?;
+        match rustix::fs::mkdirat(&point, record.guid.as_str(), Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed("create mount point of")(errno)),
+        }
+        let lowers: Vec<&OwnedFd> = self.distinct().into_iter().rev().map(|index| &lowers[index]).collect();
+        let layers =
+            overlay::Layers { lowers: &lowers, upper: &upper, work: &work, volatile: record.throwaway };
+        let root =
+            overlay::mount(&layers, &point, &record.guid).map_err(|(step, errno)| failed(step)(errno))?;
+        self.root = Some(root);
+        Ok(())
+    }
+
+    /// Handles on the trees of all layers, lowest first; at least one.
+    fn open_layers(&self) -> Result<Vec<OwnedFd>> {
+        if self.record.layers.len() > overlay::MOST_LAYERS {
+            return Err(Error::TooManyLayers {
+                image: self.record.image.to_string(),
+                layers: self.record.layers.len(),
+            });
+        }
+        let store = self.data_dir.join("store");
+        if self.record.layers.is_empty() {
+            return Ok(vec![open_dir(&store.join("empty")).map_err(Error::kernel("open", "empty layer"))?]);
+        }
+        let layers =
+            open_dir(&store.join("layers/sha256")).map_err(Error::kernel("open", "layers of the store"))?;
+        let open = |layer: &Digest| {
+            open_dir_at(&layers, format!("{}/fs", layer.hex()))
+                .map_err(Error::kernel("open layer", layer.to_string()))
+        };
+        self.record.layers.iter().map(open).collect()
+    }
+
+    /// Indexes of the layers without repetitions: the same directory twice is an error to overlay, and of a layer
+    /// that is applied again above, nothing shows below.
+    fn distinct(&self) -> Vec<usize> {
+        let layers = &self.record.layers;
+        if layers.is_empty() {
+            return vec![0];
+        }
+        (0..layers.len()).filter(|index| !layers[index + 1..].contains(&layers[*index])).collect()
+    }
+
+    /// Gives the upper directory, which is what `/` shows, the looks of the image's root.
+    fn dress(&self, upper: &OwnedFd, lowers: &[OwnedFd]) -> Result<(), Errno> {
+        let Some(root) = self.record.root.and_then(|index| lowers.get(index)) else {
+            return rustix::fs::fchmod(upper, Mode::from_raw_mode(0o755));
+        };
+        let stat = rustix::fs::fstat(root)?;
+        rustix::fs::fchmod(upper, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+        if (stat.st_uid, stat.st_gid) != (0, 0) {
+            let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+            rustix::fs::fchown(upper, Some(uid), Some(gid))?;
+        }
+        for (name, value) in crate::tar::read_xattrs(root.as_fd())? {
+            if crate::layer::keep_xattr(&name) {
+                rustix::fs::fsetxattr(upper, &name[..], &value, XattrFlags::empty())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make_dir(dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
+    open_dir_at(dir, name)
+}
+
+/// Is something mounted at exactly this path?
+fn is_mount(path: &Path) -> Result<bool> {
+    match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MODE) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(Error::kernel("look at", path.display().to_string())(errno)),
+    }
+}
+
+/// `D/subcontainers` as a private mount of its own, made so on first use.
+fn attach_point(data_dir: &Path) -> Result<OwnedFd, Errno> {
+    use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
+    let path = data_dir.join("subcontainers");
+    let lock = |how| {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(data_dir.join("rootfs/lock"), flags, Mode::from_raw_mode(0o600))?;
+        flock(&file, how).map(|()| file)
+    };
+    let attached = || {
+        let dir = open_dir(&path)?;
+        let stat = rustix::fs::statx(&dir, "", AtFlags::EMPTY_PATH, StatxFlags::MODE)?;
+        Ok::<_, Errno>(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT).then_some(dir))
+    };
+    {
+        // Shared, to not see it between attached and private.
+        let _lock = lock(FlockOperation::LockShared)?;
+        if let Some(dir) = attached()? {
+            return Ok(dir);
+        }
+    }
+    let _lock = lock(FlockOperation::LockExclusive)?;
+    if let Some(dir) = attached()? {
+        return Ok(dir);
+    }
+    ensure_dir(&path, 0o700)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = rustix::mount::open_tree(rustix::fs::CWD, &path, flags)?;
+    rustix::mount::move_mount(&tree, "", rustix::fs::CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    // After the move: attached to a shared mount, a mount becomes shared.
+    rustix::mount::mount_change(&path, MountPropagationFlags::PRIVATE)?;
+    attached()?.ok_or(Errno::NOTCONN)
+}

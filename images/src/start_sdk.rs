@@ -1,0 +1,70 @@
+//! What `@start9labs/start-sdk` reads of an image: `images/<name>.json` and `images/<name>.env`.
+//!
+//! The JSON has that client's words (`user`, `workdir`, `entrypoint`, `cmd`) and, as `env`, the variables with
+//! newlines safe. A name with slashes lies in directories of that name, as the client's own path would have it.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use crate::store::Record;
+use crate::tree::{ensure_dir_at, open_dir_at, replace_file_at};
+use crate::{Error, Result, env_file};
+
+/// Writes both files. The caller holds the store's lock exclusively.
+pub(crate) fn write(images: &OwnedFd, name: &str, record: &Record) -> Result<()> {
+    let config = &record.config;
+    let list = |list: &[String]| if list.is_empty() { None } else { Some(list.to_vec()) };
+    let json = serde_json::json!({
+        "workdir": config.workdir.as_deref().unwrap_or("/"),
+        "user": config.user.as_deref().unwrap_or("root"),
+        "entrypoint": list(&config.entrypoint),
+        "cmd": list(&config.cmd),
+        "env": config.env,
+        "digest": record.digest,
+    });
+    let written = || {
+        let (dir, file) = directory(images, name, true)?;
+        replace_file_at(&dir, &format!("{file}.json"), json.to_string().as_bytes(), 0o644, false)?;
+        replace_file_at(&dir, &format!("{file}.env"), env_file::render(&config.env).as_bytes(), 0o644, false)
+    };
+    written().map_err(Error::kernel("write", format!("images/{name}.json")))
+}
+
+/// Removes both files and the directories that only they were in.
+pub(crate) fn remove(images: &OwnedFd, name: &str) -> Result<()> {
+    let removed = || {
+        let (dir, file) = match directory(images, name, false) {
+            Err(Errno::NOENT) => return Ok(()),
+            result => result?,
+        };
+        for extension in ["json", "env"] {
+            match rustix::fs::unlinkat(&dir, format!("{file}.{extension}"), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        let mut above = name;
+        while let Some((parent, _)) = above.rsplit_once('/') {
+            match rustix::fs::unlinkat(images, parent, AtFlags::REMOVEDIR) {
+                Ok(()) => above = parent,
+                Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    };
+    removed().map_err(Error::kernel("remove", format!("images/{name}.json")))
+}
+
+/// The directory and the file name of a name.
+fn directory<'n>(images: &OwnedFd, name: &'n str, make: bool) -> Result<(OwnedFd, &'n str), Errno> {
+    let mut dir = open_dir_at(images, ".")?;
+    let mut parts = name.split('/');
+    let file = parts.next_back().unwrap_or(name);
+    for part in parts {
+        dir = if make { ensure_dir_at(&dir, part, 0o755)? } else { open_dir_at(&dir, part)? };
+    }
+    Ok((dir, file))
+}

@@ -13,7 +13,7 @@ use rustix::io::{Errno, Result};
 mod make;
 mod walk;
 
-pub use make::{create_file_beneath, mkdir_beneath};
+pub use make::{New, create_file_beneath, mkdir_beneath};
 pub use walk::{create_file_in_root, mkdir_in_root, parent_in_root};
 
 /// How often a lookup is begun again when somebody renames directories under it.

@@ -7,13 +7,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use linux::resolve::{
-    beneath, beneath_no_links, create_file_beneath, create_file_in_root, in_root, mkdir_beneath,
+    New, beneath, beneath_no_links, create_file_beneath, create_file_in_root, in_root, mkdir_beneath,
     mkdir_in_root, parent_in_root,
 };
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use common::{mkdir, read, symlink, tmpfs, write};
+use common::{mkdir, owner, read, symlink, tmpfs, write};
 
 const READ: OFlags = OFlags::RDONLY;
 const NONE: Mode = Mode::empty();
@@ -199,20 +199,26 @@ fn s11_exchanged_links_lead_nowhere_outside() {
 #[test]
 fn s14_making_beneath_refuses_what_would_leave() {
     let (outside, root) = world();
-    let mode = Mode::from_raw_mode(0o644);
+    let new = New { mode: Mode::from_raw_mode(0o640), owner: Some((Uid::from_raw(7), Gid::from_raw(8))) };
     for path in ["/a", "../a", "absolute/a", "climbs/a", "leaves/a", "dangling/a", "dangling"] {
-        assert_eq!(mkdir_beneath(&root, path, DIR).unwrap_err(), Errno::XDEV, "{path}");
-        assert_eq!(create_file_beneath(&root, path, mode).unwrap_err(), Errno::XDEV, "{path}");
+        assert_eq!(mkdir_beneath(&root, path, new).unwrap_err(), Errno::XDEV, "{path}");
+        assert_eq!(create_file_beneath(&root, path, new).unwrap_err(), Errno::XDEV, "{path}");
     }
     mkdir(&root, "deep");
     symlink(&root, "../etc", "deep/up");
     symlink(&root, "nothing", "to-nothing");
-    mkdir_beneath(&root, "deep/up/a/b", DIR).unwrap();
-    create_file_beneath(&root, "deep/up/c/file", mode).unwrap();
+    mkdir_beneath(&root, "deep/up/a/b", new).unwrap();
+    create_file_beneath(&root, "deep/up/c/file", new).unwrap();
     assert!(exists(&root, "etc/a/b") && exists(&root, "etc/c/file"));
-    assert_eq!(mkdir_beneath(&root, "to-nothing", DIR).unwrap_err(), Errno::NOENT);
-    assert_eq!(mkdir_beneath(&root, "to-nothing/a", DIR).unwrap_err(), Errno::NOENT);
-    assert_eq!(mkdir_beneath(&root, "etc/passwd", DIR).unwrap_err(), Errno::NOTDIR);
-    assert!(same(mkdir_beneath(&root, "etc", DIR).unwrap(), open(&root, "etc")));
+    assert_eq!(mkdir_beneath(&root, "to-nothing", new).unwrap_err(), Errno::NOENT);
+    assert_eq!(mkdir_beneath(&root, "to-nothing/a", new).unwrap_err(), Errno::NOENT);
+    assert_eq!(mkdir_beneath(&root, "etc/passwd", new).unwrap_err(), Errno::NOTDIR);
+    assert!(same(mkdir_beneath(&root, "etc", new).unwrap(), open(&root, "etc")));
     assert!(!exists(&outside, "a"));
+    // What was made belongs to whom it should, and nothing else changed hands.
+    for (name, mode) in [("etc/a", 0o755), ("etc/a/b", 0o640), ("etc/c", 0o755), ("etc/c/file", 0o640)] {
+        let stat = rustix::fs::statat(&root, name, AtFlags::empty()).unwrap();
+        assert_eq!((stat.st_uid, stat.st_gid, stat.st_mode & 0o777), (7, 8, mode), "{name}");
+    }
+    assert_eq!(owner(&root, "etc"), (0, 0));
 }

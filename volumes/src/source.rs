@@ -1,0 +1,215 @@
+//! The four kinds of sources, each beneath its own root.
+
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use linux::resolve::{New, beneath, beneath_no_links, create_file_beneath, mkdir_beneath};
+use linux::userns::Extent;
+use protocol::subcontainer::{FileType, Mount, MountSource};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, statat};
+use rustix::io::Errno;
+
+use crate::tree::{self, Attributes, IdMapNamespaces};
+use crate::{Error, Prepared, id, idmap};
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+
+/// The directories that mounts come from.
+#[derive(Debug)]
+pub struct Sources {
+    data_dir: OwnedFd,
+    namespaces: IdMapNamespaces,
+}
+
+/// Where a source is, and what may be made there.
+struct Place<'a> {
+    /// What to call it: `volume main`.
+    what: String,
+    /// Its root, beneath the data directory.
+    root: PathBuf,
+    /// The root is made where it is missing.
+    make_root: bool,
+    /// A subpath is made where it is missing.
+    make_subpath: bool,
+    subpath: Option<&'a str>,
+    filetype: FileType,
+    readonly: bool,
+}
+
+impl Sources {
+    /// The sources beneath a data directory.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is none.
+    pub fn open(data_dir: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::OpenDataDir { path: data_dir.to_owned(), source };
+        let flags = DIRECTORY | OFlags::CLOEXEC;
+        let data_dir = rustix::fs::open(data_dir, flags, Mode::empty()).map_err(failed)?;
+        Ok(Self { data_dir, namespaces: IdMapNamespaces::default() })
+    }
+
+    /// Makes a detached mount of what `mount` asks for: read-only where it says so and always for assets, without
+    /// devices, with its id map. Its mountpoint is not looked at.
+    ///
+    /// What had to be made on the source belongs to whoever appears as root inside, or to root where nobody does.
+    ///
+    /// # Errors
+    /// For ids that are no plain names, bad id maps, paths that leave the source, a source that is missing or of the
+    /// wrong type, and whatever the kernel refuses.
+    pub fn prepare(&self, mount: &Mount) -> Result<Prepared, Error> {
+        let place = match &mount.source {
+            MountSource::Tmpfs { size, mode } => {
+                let extents = extents("tmpfs", mount)?;
+                return tree::tmpfs(*size, *mode, mount.readonly, &extents);
+            }
+            MountSource::Volume { volume_id, subpath, filetype } => {
+                id::check("volume", volume_id)?;
+                Place {
+                    what: format!("volume {volume_id}"),
+                    root: Path::new("volumes").join(volume_id),
+                    make_root: !mount.readonly,
+                    make_subpath: !mount.readonly,
+                    subpath: subpath.as_deref(),
+                    filetype: *filetype,
+                    readonly: mount.readonly,
+                }
+            }
+            MountSource::Assets { subpath, filetype } => Place {
+                what: "assets".to_owned(),
+                root: PathBuf::from("assets"),
+                make_root: false,
+                make_subpath: false,
+                subpath: subpath.as_deref(),
+                filetype: *filetype,
+                readonly: true,
+            },
+            MountSource::Pointer { package_id, volume_id, subpath, filetype } => {
+                id::check("package", package_id)?;
+                id::check("volume", volume_id)?;
+                Place {
+                    what: format!("volume {volume_id} of package {package_id}"),
+                    root: Path::new("packages").join(package_id).join("volumes").join(volume_id),
+                    make_root: false,
+                    make_subpath: false,
+                    subpath: subpath.as_deref(),
+                    filetype: *filetype,
+                    readonly: mount.readonly,
+                }
+            }
+            MountSource::Backup { subpath, filetype } => Place {
+                what: "backup".to_owned(),
+                // Where the target is missing, a backup must fail rather than fill the wrong disk.
+                root: PathBuf::from("backup"),
+                make_root: false,
+                make_subpath: !mount.readonly,
+                subpath: subpath.as_deref(),
+                filetype: *filetype,
+                readonly: mount.readonly,
+            },
+        };
+        let extents = extents(&place.what, mount)?;
+        let source = self.open_place(&place, &extents)?;
+        let attributes =
+            Attributes { what: &place.what, readonly: place.readonly, recursive: false, extents: &extents };
+        tree::clone(&source, &attributes, &self.namespaces)
+    }
+
+    fn open_place(&self, place: &Place<'_>, extents: &[Extent]) -> Result<OwnedFd, Error> {
+        let owner = idmap::stored_as(extents, 0).unwrap_or(0);
+        let owner = Some((Uid::from_raw(owner), Gid::from_raw(owner)));
+        let new = New { mode: Mode::from_raw_mode(0o755), owner };
+        let subpath = match place.subpath {
+            Some(subpath) => checked(subpath).ok_or_else(|| Error::InvalidSubpath {
+                what: place.what.clone(),
+                subpath: subpath.to_owned(),
+            })?,
+            None => PathBuf::new(),
+        };
+        let root = self.open_root(place, new)?;
+        let what = if subpath.as_os_str().is_empty() {
+            place.what.clone()
+        } else {
+            format!("{} of {}", subpath.display(), place.what)
+        };
+        let source = if !place.make_subpath || subpath.as_os_str().is_empty() {
+            beneath(&root, &subpath, OFlags::PATH, Mode::empty())
+        } else {
+            let created = match place.filetype {
+                FileType::File => {
+                    let new = New { mode: Mode::from_raw_mode(0o644), ..new };
+                    create_file_beneath(&root, &subpath, new)
+                }
+                FileType::Directory => mkdir_beneath(&root, &subpath, new),
+                FileType::Infer => beneath(&root, &subpath, OFlags::PATH, Mode::empty()),
+            };
+            match created {
+                // Something else is there: said below, as for what was not made.
+                Err(Errno::NOTDIR) if place.filetype == FileType::Directory => {
+                    beneath(&root, &subpath, OFlags::PATH, Mode::empty())
+                }
+                Err(source) if !is_lookup(source) => return Err(Error::CreateSource { what, source }),
+                other => other,
+            }
+        };
+        let source = source.map_err(|source| Error::OpenSource { what: what.clone(), source })?;
+        match type_of(&source, place.filetype) {
+            Ok(None) => Ok(source),
+            Ok(Some(expected)) => Err(Error::WrongType { what, expected }),
+            Err(source) => Err(Error::OpenSource { what, source }),
+        }
+    }
+
+    /// No links on the way to the root of a source: it is ours down to there.
+    fn open_root(&self, place: &Place<'_>, new: New) -> Result<OwnedFd, Error> {
+        let open = || beneath_no_links(&self.data_dir, &place.root, DIRECTORY, Mode::empty());
+        match open() {
+            Err(Errno::NOENT) if place.make_root => {
+                let parents = New { owner: None, ..new };
+                let failed = |source| Error::CreateSource { what: place.what.clone(), source };
+                if let Some(parent) = place.root.parent() {
+                    mkdir_beneath(&self.data_dir, parent, parents).map_err(failed)?;
+                }
+                mkdir_beneath(&self.data_dir, &place.root, new).map_err(failed)?;
+                open()
+            }
+            other => other,
+        }
+        .map_err(|source| Error::OpenSource { what: place.what.clone(), source })
+    }
+}
+
+fn extents(what: &str, mount: &Mount) -> Result<Vec<Extent>, Error> {
+    idmap::extents(&mount.idmap).map_err(|source| Error::IdMap { what: what.to_owned(), source })
+}
+
+/// A subpath as a path beneath its source: slashes in front mean the source's root, and nothing goes up.
+fn checked(subpath: &str) -> Option<PathBuf> {
+    if subpath.contains('\0') {
+        return None;
+    }
+    let mut path = PathBuf::new();
+    for component in Path::new(subpath).components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(path)
+}
+
+/// What the source should be, where it is something else.
+fn type_of(source: &OwnedFd, expected: FileType) -> Result<Option<&'static str>, Errno> {
+    let stat = statat(source, c"", AtFlags::EMPTY_PATH)?;
+    let found = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    Ok(match expected {
+        FileType::File if found != rustix::fs::FileType::RegularFile => Some("file"),
+        FileType::Directory if found != rustix::fs::FileType::Directory => Some("directory"),
+        FileType::File | FileType::Directory | FileType::Infer => None,
+    })
+}
+
+/// Errors of looking a path up, rather than of making something at its end.
+fn is_lookup(errno: Errno) -> bool {
+    matches!(errno, Errno::XDEV | Errno::LOOP | Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG)
+}

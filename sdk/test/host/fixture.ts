@@ -1,0 +1,55 @@
+/**
+ * What the tests of this directory share: a connection for each file, a subcontainer for each test.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { afterAll, test as base, beforeAll, inject, type TestAPI } from "vitest";
+import { connect, type Host, SubContainer, type SubContainerOwned } from "../../src/index.ts";
+
+let host: Host;
+
+beforeAll(async () => {
+  host = await connect({ dataDir: inject("dataDir"), client: "tests" });
+});
+
+afterAll(async () => {
+  const left = host.ended === undefined ? (await host.list()).filter(({ name }) => name === "test") : [];
+  host.close();
+  if (left.length > 0) throw new Error(`not destroyed: ${left.map(({ guid }) => guid).join(", ")}`);
+});
+
+/** A test with a `host` and, where it asks for one, a throw-away subcontainer `sub` over busybox. */
+export const test: TestAPI<{ host: Host; sub: SubContainerOwned }> = base.extend<{
+  host: Host;
+  sub: SubContainerOwned;
+}>({
+  // biome-ignore lint/correctness/noEmptyPattern: vitest reads the names of the fixtures from the pattern
+  host: async ({}, use) => use(host),
+  // biome-ignore lint/correctness/noEmptyPattern: as above
+  sub: async ({}, use) => {
+    const sub = await SubContainer.of(host, { imageId: "busybox", throwaway: true }, null, "test");
+    await use(sub);
+    await sub.destroy();
+  },
+});
+
+/** The command lines of every process on the machine, to look for what should be gone. */
+export function commandLines(): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        return [readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim()];
+      } catch {
+        // Ended since it was listed.
+        return [];
+      }
+    });
+}
+
+/** Waits until something holds; fails with what it was when it never does. */
+export async function until(what: string, holds: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
+  for (const start = performance.now(); !(await holds()); ) {
+    if (performance.now() - start > ms) throw new Error(`never happened: ${what}`);
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}

@@ -3,6 +3,8 @@
 //! Two ways to the same list: `listmount` with `statmount` (Linux 6.8; no text to parse but the options), and
 //! `/proc/<pid>/mountinfo`. Only reads.
 
+use std::os::fd::AsFd;
+
 use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
@@ -54,4 +56,17 @@ pub fn list(of: Option<Pid>, features: &Features) -> Result<Vec<Mount>> {
         }
     }
     mountinfo::list(of)
+}
+
+/// One of the mounts that are beneath the mount whose root is `mount`, if there is any; also one that covers it.
+///
+/// # Errors
+/// As [`list`].
+pub fn beneath(mount: impl AsFd, features: &Features) -> Result<Option<Mount>> {
+    let mount = mount.as_fd();
+    if features.statmount {
+        return statmount::beneath(mount);
+    }
+    let id = crate::mount::identify(mount)?.mount;
+    Ok(mountinfo::list(None)?.into_iter().find(|child| child.parent == id && child.id != id))
 }

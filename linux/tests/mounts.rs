@@ -5,10 +5,10 @@ mod common;
 
 use linux::kernel::Features;
 use linux::mount::FsContext;
-use linux::mounts::{Mount, list};
+use linux::mounts::{Mount, beneath, list};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
-use common::{directory, private_mounts};
+use common::{directory, mkdir, private_mounts, tmpfs};
 
 fn same(mut a: Vec<Mount>, mut b: Vec<Mount>) {
     a.sort_by_key(|mount| mount.id);
@@ -67,4 +67,24 @@ fn another_namespace_is_listed_both_ways() {
     let there = |mounts: &[Mount]| mounts.iter().any(|mount| mount.source.as_deref() == Some(b"only-there"));
     assert!(there(&old) && there(&new) && !there(&own));
     same(old, new);
+}
+
+#[test]
+fn what_is_beneath_a_mount_is_found_both_ways() {
+    private_mounts();
+    let scratch = tempfile::tempdir().unwrap();
+    let (outer, inner) = (tmpfs(), tmpfs());
+    mkdir(&outer, "inner");
+    linux::mount::attach(&outer, directory(scratch.path())).unwrap();
+    let path = scratch.path().join("inner");
+    for features in [Features::floor(), *Features::get()] {
+        assert_eq!(beneath(&outer, &features).unwrap(), None);
+    }
+    linux::mount::attach(&inner, directory(&path)).unwrap();
+    for features in [Features::floor(), *Features::get()] {
+        let found = beneath(&outer, &features).unwrap().unwrap();
+        assert_eq!(found.mountpoint, path.as_os_str().as_encoded_bytes());
+        assert_eq!(beneath(&inner, &features).unwrap(), None);
+    }
+    unmount(scratch.path(), UnmountFlags::DETACH).unwrap();
 }

@@ -49,8 +49,7 @@ pub fn detach(rootfs: impl AsFd, mountpoint: &str) -> Result<(), Error> {
         return Err(none());
     }
     // MNT_DETACH would take them along, and whoever made them would not know.
-    let all = linux::mounts::list(None, Features::get()).map_err(failed)?;
-    if let Some(child) = all.iter().find(|mount| mount.parent == found.mount && mount.id != found.mount) {
+    if let Some(child) = linux::mounts::beneath(&target, Features::get()).map_err(failed)? {
         let beneath = PathBuf::from(String::from_utf8_lossy(&child.mountpoint).into_owned());
         return Err(Error::Busy { mountpoint: mountpoint.to_owned(), beneath });
     }

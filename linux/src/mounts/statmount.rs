@@ -1,9 +1,9 @@
 //! `listmount(2)` and `statmount(2)`, Linux 6.8, <https://docs.kernel.org/filesystems/mount_api.html>; the
 //! structures are those of `linux/mount.h`.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
 use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
@@ -27,6 +27,8 @@ const SIZE_VER0: u32 = 24;
 const SIZE_VER1: u32 = 32;
 /// `LSMT_ROOT`: from the namespace's root.
 const ROOT: u64 = u64::MAX;
+/// Asks `statx` for the other kind of id.
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 /// `NS_GET_MNTNS_ID`: `_IOR(0xb7, 5, __u64)`, Linux 6.11.
 const NS_GET_MNTNS_ID: u64 = (2 << 30) | (8 << 16) | (0xb7 << 8) | 5;
 
@@ -57,6 +59,29 @@ pub(super) fn list(of: Option<Pid>) -> Result<Vec<Mount>> {
         Ok(())
     })?;
     Ok(mounts)
+}
+
+pub(super) fn beneath(mount: BorrowedFd<'_>) -> Result<Option<Mount>> {
+    // Ids that are never used again, which these calls go by: Linux 6.8.
+    let unique = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let stat = statx(mount, c"", AtFlags::EMPTY_PATH, unique)?;
+    if stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
+        return Err(Errno::NOSYS);
+    }
+    loop {
+        let request = Request::new(stat.stx_mnt_id, 0, None);
+        let mut first = 0_u64;
+        // SAFETY: `request` says its own size, and there is room for the one id that is asked for.
+        let returned = unsafe { libc::syscall(nr::LISTMOUNT, &raw const request, &raw mut first, 1, 0) };
+        if check(returned)? == 0 {
+            return Ok(None);
+        }
+        match describe(first, None, &mut vec![0; 1024]) {
+            // Unmounted since it was listed.
+            Err(Errno::NOENT) => {}
+            other => return other.map(Some),
+        }
+    }
 }
 
 fn namespace_id(pid: Pid) -> Result<u64> {

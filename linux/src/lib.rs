@@ -36,4 +36,6 @@ pub mod proc;
 pub mod process;
 pub mod resolve;
 pub mod signal;
+pub mod signalfd;
+pub mod spawn;
 pub mod userns;

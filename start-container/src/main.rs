@@ -1,3 +1,25 @@
-//! To come.
+//! `start-container`: OCI images to rootfs, rootfs to running Linux containers, and the host that serves them.
+//!
+//! ```text
+//! cli ─────┐
+//!          ├──▶ subcontainer ──▶ engine ──▶ linux::spawn
+//! host ────┘         │
+//!                    └──▶ images, volumes
+//! ```
+//! Two doors, one engine: neither the CLI nor the host starts a process in another way.
 
-fn main() {}
+mod cli;
+mod engine;
+mod error;
+mod host;
+mod sealed;
+mod subcontainer;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Err(failure) = sealed::reexecute() {
+        return cli::report(&failure, false);
+    }
+    cli::main()
+}

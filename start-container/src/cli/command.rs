@@ -1,0 +1,249 @@
+//! `subcontainer launch`, `exec` and `attach`: a process in the foreground.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use protocol::ErrorKind;
+use protocol::process::{CommandOptions, Outcome, TerminalSize};
+
+use super::relay::{self, Foreground};
+use super::subcontainer::find;
+use super::{Context, output};
+use crate::engine::plan::Relaxations;
+use crate::engine::process;
+use crate::error::{Failure, Result};
+use crate::subcontainer::{self as sub, Io, Machine};
+
+/// What `launch` and `exec` share.
+#[derive(Debug, Args)]
+struct Options {
+    /// Set an environment variable inside
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse_env)]
+    env: Vec<(String, String)>,
+    /// Read environment variables from a file of NAME=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Working directory inside [default: the image's]
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Who to run as, by name or number [default: the image's]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Give the command a terminal even if ours is none
+    #[arg(long)]
+    force_tty: bool,
+    /// Give its stderr a terminal of its own, apart from stdout
+    #[arg(long)]
+    force_stderr_tty: bool,
+    /// Size of the terminal, instead of ours
+    #[arg(long, value_name = "ROWS:COLS[:X:Y]", value_parser = parse_size)]
+    pty_size: Option<TerminalSize>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Launch {
+    #[command(flatten)]
+    options: Options,
+    /// Run the command beneath a small init instead of as PID 1
+    #[arg(long)]
+    init: bool,
+    /// Share the host's /dev and /sys with it, instead of a private /dev and a read-only /sys
+    #[arg(long)]
+    shared_dev_sys: bool,
+    /// Share the host's /run with it
+    #[arg(long)]
+    shared_run: bool,
+    /// The rootfs, and the command with its arguments
+    #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
+    args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Exec {
+    #[command(flatten)]
+    options: Options,
+    /// The rootfs, and the command with its arguments
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
+    args: Vec<String>,
+}
+
+impl Options {
+    fn command(&self) -> Result<CommandOptions> {
+        let mut env = BTreeMap::new();
+        if let Some(file) = &self.env_file {
+            let fail = |error: std::io::Error| {
+                Failure::new(ErrorKind::NotFound, "read environment file", file.display()).because(error)
+            };
+            let text = std::fs::read_to_string(file).map_err(fail)?;
+            env.extend(images::env_file::parse(&text));
+        }
+        env.extend(self.env.iter().cloned());
+        Ok(CommandOptions { env, cwd: self.workdir.clone(), user: self.user.clone() })
+    }
+
+    /// Our own streams, or terminals in their place: by default exactly when ours are terminals.
+    fn io(&self) -> Result<Io> {
+        let own = [std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal()];
+        let duplicate = |fd: std::os::fd::BorrowedFd<'_>| -> Result<Arc<OwnedFd>> {
+            rustix::io::fcntl_dupfd_cloexec(fd, 3)
+                .map(Arc::new)
+                .map_err(|errno| Failure::kernel("duplicate standard streams", "", errno))
+        };
+        let terminal = self.force_tty || (own[0] && own[1]);
+        Ok(Io {
+            stdio: [
+                duplicate(std::io::stdin().as_fd())?,
+                duplicate(std::io::stdout().as_fd())?,
+                duplicate(std::io::stderr().as_fd())?,
+            ],
+            terminal: terminal.then(|| self.size()),
+            stderr_apart: !own[2] || self.force_stderr_tty,
+            own: false,
+        })
+    }
+
+    fn size(&self) -> TerminalSize {
+        self.pty_size.or_else(relay::own_size).unwrap_or(TerminalSize { rows: 24, cols: 80 })
+    }
+}
+
+impl Launch {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        let (rootfs, command) = split(&self.args)?;
+        let signals = relay::block_signals()?;
+        let machine = context.machine()?;
+        let mut rootfs = find(&machine, rootfs)?;
+        let options = self.options.command()?;
+        let guard = machine.guard(&machine.group(rootfs.guid())?)?;
+        let (mut io, stderr) = relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
+        let launch = sub::Launch {
+            command: (!command.is_empty()).then_some(command),
+            init: self.init,
+            options: &options,
+            relaxations: Relaxations { shared_dev_sys: self.shared_dev_sys, shared_run: self.shared_run },
+            publish_proc: true,
+            io: io.clone(),
+        };
+        let launched = machine.launch(&mut rootfs, &launch);
+        drop(launch);
+        let (leader, terminal) = match launched {
+            Ok(launched) => launched,
+            Err(failure) => {
+                guard.dismiss();
+                return Err(failure);
+            }
+        };
+        close_streams(&mut io)?;
+        let outcome = Foreground { process: &leader.process, signals, terminal, stderr }.run()?;
+        guard.dismiss();
+        machine.leader_ended(rootfs.guid(), leader.process.pid, &outcome)?;
+        Ok(ended(&outcome))
+    }
+}
+
+impl Exec {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        let (rootfs, command) = split(&self.args)?;
+        let signals = relay::block_signals()?;
+        let machine = context.machine()?;
+        let rootfs = find(&machine, rootfs)?;
+        let options = self.options.command()?;
+        let leader = machine.leader(rootfs.guid())?.ok_or_else(|| {
+            Failure::new(ErrorKind::NotRunning, "exec in", rootfs.path().display())
+                .because(std::io::Error::other("it is not running"))
+        })?;
+        let image = machine.image_config(&rootfs)?;
+        let (mut io, stderr) = relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
+        let group = machine.command_group(&leader)?;
+        let guard = match machine.guard(&group) {
+            Ok(guard) => guard,
+            Err(failure) => {
+                group.retire();
+                return Err(failure);
+            }
+        };
+        let (process, terminal) = match machine.exec(&leader, &image, command, &options, &io, group.clone()) {
+            Ok(started) => started,
+            Err(failure) => {
+                guard.dismiss();
+                group.retire();
+                return Err(failure);
+            }
+        };
+        close_streams(&mut io)?;
+        let outcome = Foreground { process: &process, signals, terminal, stderr }.run()?;
+        guard.dismiss();
+        group.retire();
+        Ok(ended(&outcome))
+    }
+}
+
+/// Waits for somebody else's leader.
+pub(super) fn attach(machine: &Machine, rootfs: &str) -> Result<ExitCode> {
+    let signals = relay::block_signals()?;
+    let rootfs = find(machine, rootfs)?;
+    let leader = machine.leader(rootfs.guid())?.ok_or_else(|| {
+        Failure::new(ErrorKind::NotRunning, "attach to", rootfs.path().display())
+            .because(std::io::Error::other("it is not running"))
+    })?;
+    let outcome = Foreground { process: &leader.process, signals, terminal: None, stderr: None }.run()?;
+    if outcome == Outcome::Unknown {
+        output::error("start-container: it ended; this kernel does not say how to anybody but its parent");
+    }
+    Ok(ended(&outcome))
+}
+
+/// Our copies of what the process has now: a reader must see the end when the process's own are closed.
+fn close_streams(io: &mut Io) -> Result<()> {
+    let null = Arc::new(sub::dev_null()?);
+    io.stdio = [Arc::clone(&null), Arc::clone(&null), null];
+    Ok(())
+}
+
+fn ended(outcome: &Outcome) -> ExitCode {
+    ExitCode::from(process::exit_code(outcome))
+}
+
+fn split(args: &[String]) -> Result<(&str, &[String])> {
+    match args.split_first() {
+        Some((rootfs, command)) => Ok((rootfs, command)),
+        None => Err(Failure::new(ErrorKind::Invalid, "read arguments", "(no rootfs)")),
+    }
+}
+
+fn parse_env(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("must be NAME=VALUE".into()),
+    }
+}
+
+fn parse_size(text: &str) -> std::result::Result<TerminalSize, String> {
+    let numbers: Vec<u16> = text
+        .split(':')
+        .map(|part| part.parse().map_err(|_error| format!("{part:?} is not a number of at most 65535")))
+        .collect::<std::result::Result<_, _>>()?;
+    match numbers[..] {
+        [rows, cols] | [rows, cols, _, _] => Ok(TerminalSize { rows, cols }),
+        _ => Err("must be ROWS:COLS or ROWS:COLS:X:Y".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s2_sizes_and_variables() {
+        assert_eq!(parse_size("24:80").unwrap(), TerminalSize { rows: 24, cols: 80 });
+        assert_eq!(parse_size("24:80:1:2").unwrap(), TerminalSize { rows: 24, cols: 80 });
+        assert!(parse_size("24").is_err() && parse_size("24:x").is_err() && parse_size("1:2:3").is_err());
+        assert_eq!(parse_env("A=b=c").unwrap(), ("A".into(), "b=c".into()));
+        assert!(parse_env("A").is_err() && parse_env("=b").is_err());
+    }
+}

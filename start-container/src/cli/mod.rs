@@ -1,0 +1,151 @@
+//! The command line: parses, calls, speaks. Hints and exit codes live only here.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use protocol::ErrorKind;
+
+use crate::error::{Failure, Result};
+use crate::subcontainer::Machine;
+
+mod bind_mount;
+mod command;
+mod image;
+mod output;
+mod pipe_wrap;
+mod relay;
+mod subcontainer;
+
+/// The exit code of our own failures, as Docker's.
+const OWN_FAILURE: u8 = 125;
+
+/// Hold real Linux containers.
+///
+/// An image becomes a writable rootfs (`subcontainer create-fs`); a rootfs becomes a container when its first
+/// process is launched in it (`subcontainer launch`); commands run in a container that runs (`subcontainer exec`).
+/// None of these needs a daemon. The daemon (`start-container daemon`) serves the same to the TypeScript SDK.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "\
+Try it, as root:
+  start-container image import busybox.tar --name busybox
+  rootfs=$(start-container subcontainer create-fs busybox)
+  start-container subcontainer launch $rootfs &
+  start-container subcontainer exec $rootfs echo hello
+  start-container subcontainer destroy-fs $rootfs
+
+Exit codes: the command's own; 128+N when signal N ended it; 127 when it does not exist inside; 126 when it cannot
+be executed; 125 when start-container itself failed.")]
+struct Cli {
+    /// Where images, volumes and rootfs are kept.
+    #[arg(
+        long,
+        global = true,
+        env = "START_CONTAINER_DATA_DIR",
+        default_value = "/var/lib/start-container",
+        value_name = "DIR"
+    )]
+    data_dir: PathBuf,
+    /// Where the state of running subcontainers is kept; not to outlive a boot.
+    #[arg(
+        long,
+        global = true,
+        env = "START_CONTAINER_RUN_DIR",
+        default_value = "/run/start-container",
+        value_name = "DIR",
+        hide_short_help = true
+    )]
+    run_dir: PathBuf,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, run, look at and destroy subcontainers
+    #[command(subcommand)]
+    Subcontainer(subcontainer::Subcontainer),
+    /// Import, pull, list and remove images
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Serve the SDK on DATA_DIR/rpc/host.sock
+    Daemon(crate::host::Daemon),
+    /// Mount a file or directory of the host somewhere else, with its ids mapped
+    BindMount(bind_mount::BindMount),
+    /// Run a command whose stdout and stderr can be reopened through /dev/stdout and /dev/stderr
+    ///
+    /// They are pipes for the command, whatever they are for us: a socket, for one, cannot be reopened.
+    PipeWrap(pipe_wrap::PipeWrap),
+}
+
+/// What every command needs to know.
+struct Context {
+    data_dir: PathBuf,
+    run_dir: PathBuf,
+    json: bool,
+}
+
+impl Context {
+    fn machine(&self) -> Result<Machine> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Failure::new(ErrorKind::Kernel, "check user", "(root is needed to make containers)"));
+        }
+        Machine::open(&self.data_dir, &self.run_dir)
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { OWN_FAILURE } else { 0 };
+            // Nothing to do when even the message cannot be written.
+            let _closed = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let context = Context { data_dir: cli.data_dir, run_dir: cli.run_dir, json: cli.json };
+    let result = match cli.command {
+        Command::Subcontainer(command) => command.run(&context),
+        Command::Image(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Daemon(daemon) => daemon.run(&context.data_dir, &context.run_dir).map(|()| ExitCode::SUCCESS),
+        Command::BindMount(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::PipeWrap(command) => command.run(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => report(&failure, context.json),
+    }
+}
+
+/// Says what failed, and what may help.
+pub(crate) fn report(failure: &Failure, json: bool) -> ExitCode {
+    if json {
+        let error = serde_json::json!({ "error": { "message": failure.sentence(), "data": failure.data() } });
+        output::error(&error.to_string());
+    } else {
+        output::error(&format!("start-container: {}", failure.sentence()));
+        if let Some(hint) = hint(failure) {
+            output::error(&format!("hint: {hint}"));
+        }
+    }
+    ExitCode::from(match failure.kind {
+        ErrorKind::CommandNotFound => 127,
+        ErrorKind::CommandNotExecutable => 126,
+        _ => OWN_FAILURE,
+    })
+}
+
+fn hint(failure: &Failure) -> Option<&'static str> {
+    match failure.kind {
+        ErrorKind::NotRunning => Some("launch it first: start-container subcontainer launch ROOTFS &"),
+        ErrorKind::NotFound if failure.step.contains("image") => Some("start-container image ls"),
+        ErrorKind::UnknownUser => {
+            Some("names are looked up in the container's own /etc/passwd and /etc/group; numbers need no entry")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,196 @@
+//! `start-container subcontainer …`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use images::Rootfs;
+use protocol::subcontainer::{CreateFsResult, RunState, SubcontainerInfo};
+
+use super::{Context, command, output};
+use crate::error::Result;
+use crate::subcontainer::{Machine, check_guid, now};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Subcontainer {
+    /// Make a writable rootfs over an image, and print where it is
+    CreateFs(CreateFs),
+    /// End everything inside a rootfs, and remove it
+    ///
+    /// Succeeds too when there is nothing left to remove.
+    DestroyFs(Which),
+    /// Start the first process of a container: PID 1 inside
+    ///
+    /// Without a command that is a small init, which reaps orphans and ends on SIGTERM. Stays in the foreground,
+    /// passes signals on, and ends as the process ends. When start-container itself is killed, everything inside
+    /// ends.
+    Launch(command::Launch),
+    /// Run a command in a container that runs
+    ///
+    /// Joins all namespaces of the container's first process. When start-container itself is killed, the command
+    /// and everything it started end.
+    Exec(command::Exec),
+    /// List subcontainers
+    Ls,
+    /// Show one subcontainer, whole
+    Inspect(Which),
+    /// Show what the processes inside use
+    Stats(Which),
+    /// Wait for the first process of a container that somebody else launched, and end as it ends
+    ///
+    /// Signals are passed on to it.
+    Attach(Which),
+    /// As the top-level command
+    #[command(hide = true)]
+    BindMount(super::bind_mount::BindMount),
+    /// As the top-level command
+    #[command(hide = true)]
+    PipeWrap(super::pipe_wrap::PipeWrap),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateFs {
+    /// Name or digest of an image (see `start-container image ls`)
+    image: String,
+    /// A name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// The same, as an argument
+    #[arg(value_name = "NAME", conflicts_with = "name", hide = true)]
+    positional_name: Option<String>,
+    /// Never sync its files to disk: faster, and lost when the machine crashes
+    #[arg(long)]
+    throwaway: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// The path of a rootfs, or its id
+    #[arg(value_name = "ROOTFS|ID")]
+    rootfs: String,
+}
+
+/// The rootfs that a person named by path or id.
+pub(super) fn find(machine: &Machine, text: &str) -> Result<Rootfs> {
+    if text.contains('/') { machine.rootfs_at(Path::new(text)) } else {
+        check_guid(text)?;
+        machine.rootfs(text)
+    }
+}
+
+impl Subcontainer {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        match self {
+            Self::Launch(launch) => return launch.run(context),
+            Self::Exec(exec) => return exec.run(context),
+            Self::BindMount(command) => return command.run().map(|()| ExitCode::SUCCESS),
+            Self::PipeWrap(command) => return command.run(),
+            _ => {}
+        }
+        let machine = context.machine()?;
+        match self {
+            Self::CreateFs(create) => {
+                let name = create.name.or(create.positional_name);
+                let rootfs = machine.create_fs(&create.image, name, create.throwaway)?;
+                let path = rootfs.path().display().to_string();
+                if context.json {
+                    let image_id = rootfs.image().to_string();
+                    output::json(&CreateFsResult { guid: rootfs.guid().to_owned(), rootfs: path, image_id })?;
+                } else {
+                    output::line(&path);
+                }
+            }
+            Self::DestroyFs(which) => {
+                // The last part of a path is the id; the path itself may be gone already.
+                let name = Path::new(&which.rootfs).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if which.rootfs.contains('/') && Path::new(&which.rootfs).exists() {
+                    machine.rootfs_at(Path::new(&which.rootfs))?;
+                }
+                machine.destroy(name)?;
+            }
+            Self::Ls => {
+                let list = machine.list()?;
+                if context.json { output::json(&list)? } else { table(&list) }
+            }
+            Self::Inspect(which) => {
+                let info = machine.info(&find(&machine, &which.rootfs)?)?;
+                if context.json { output::json(&info)? } else { describe(&info) }
+            }
+            Self::Stats(which) => {
+                let stats = machine.stats(find(&machine, &which.rootfs)?.guid())?;
+                if context.json {
+                    output::json(&stats)?;
+                } else {
+                    output::line(&format!("processes  {}", stats.processes));
+                    output::line(&format!("cpu        {:.3} s", stats.cpu_micros as f64 / 1e6));
+                    output::line(&format!("memory     {}", output::bytes(stats.memory_bytes)));
+                }
+            }
+            Self::Attach(which) => return command::attach(&machine, &which.rootfs),
+            Self::Launch(_) | Self::Exec(_) | Self::BindMount(_) | Self::PipeWrap(_) => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(list: &[SubcontainerInfo]) {
+    let rows: Vec<Vec<String>> = list
+        .iter()
+        .map(|info| {
+            vec![
+                info.guid.clone(),
+                info.name.clone().unwrap_or_default(),
+                info.image_id.chars().take(19).collect(),
+                ago(info.created),
+                status(&info.state),
+            ]
+        })
+        .collect();
+    output::table(&["ID", "NAME", "IMAGE", "CREATED", "STATUS"], &rows);
+}
+
+fn describe(info: &SubcontainerInfo) {
+    let mut lines = vec![
+        format!("id       {}", info.guid),
+        format!("name     {}", info.name.as_deref().unwrap_or("-")),
+        format!("image    {}", info.image_id),
+        format!("rootfs   {}", info.rootfs),
+        format!("created  {}", ago(info.created)),
+        format!("status   {}", status(&info.state)),
+    ];
+    if info.throwaway {
+        lines.push("files    not synced to disk (throw-away)".into());
+    }
+    for mount in &info.mounts {
+        let access = if mount.readonly { "read-only" } else { "read and write" };
+        let source = serde_json::to_string(&mount.source).unwrap_or_default();
+        lines.push(format!("mount    {} from {source}, {access}", mount.mountpoint));
+        for map in &mount.idmap {
+            let (from, to, range) = (map.from_id, map.to_id, map.range);
+            lines.push(format!("         ids {from}..{} there are {to}..{} inside", from + range, to + range));
+        }
+    }
+    output::line(&lines.join("\n"));
+}
+
+fn status(state: &RunState) -> String {
+    match state {
+        RunState::Created => "created".into(),
+        RunState::Running { pid, since } => format!("running since {} (pid {pid})", ago(*since)),
+        RunState::Exited { outcome } => match outcome {
+            protocol::process::Outcome::Exit { code } => format!("exited with {code}"),
+            protocol::process::Outcome::Signal { signal, .. } => format!("ended by {signal}"),
+            other => format!("ended ({other:?})"),
+        },
+    }
+}
+
+fn ago(time: u64) -> String {
+    let seconds = now().saturating_sub(time) / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86400),
+    }
+}

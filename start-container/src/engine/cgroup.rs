@@ -1,0 +1,250 @@
+//! Cgroups as the one sure way to find and end everything that a process started.
+//!
+//! Each running subcontainer has a directory in the cgroup v2 hierarchy, each command in it one beneath that:
+//!
+//! ```text
+//! <v2 root>/start-container/<guid>/           the leader
+//! <v2 root>/start-container/<guid>/<n>/       one exec or spawn
+//! ```
+//! No controller is needed: `cgroup.kill` (5.14) and `cgroup.events` exist in every group. Where controllers are
+//! still bound to v1, the v2 tree is there all the same, and where no v2 tree is mounted this process mounts one
+//! for itself, detached.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+use crate::error::{Failure, Result};
+
+/// The directory beneath which all groups of this program are.
+const BASE: &str = "start-container";
+
+/// The cgroup v2 hierarchy.
+#[derive(Debug)]
+pub(crate) struct Hierarchy {
+    root: OwnedFd,
+}
+
+/// One group. It stays until [`Group::remove`]; dropping it closes the handle only.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    dir: Arc<OwnedFd>,
+    parent: Arc<OwnedFd>,
+    name: String,
+}
+
+impl Hierarchy {
+    /// Finds the mounted cgroup v2 tree, or mounts one that only this process sees.
+    pub(crate) fn open() -> Result<Self> {
+        const CGROUP2_MAGIC: u64 = 0x6367_7270;
+        for path in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+            if let Ok(root) = open_dir(rustix::fs::CWD, path)
+                && rustix::fs::fstatfs(&root).is_ok_and(|fs| fs.f_type as u64 == CGROUP2_MAGIC)
+            {
+                return Ok(Self { root });
+            }
+        }
+        let mount = || {
+            let context = rustix::mount::fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            rustix::mount::fsconfig_create(context.as_fd())?;
+            rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        };
+        let root = mount().map_err(|errno| Failure::kernel("mount", "cgroup2", errno))?;
+        Ok(Self { root })
+    }
+
+    /// The group of a subcontainer, made if it is not there.
+    pub(crate) fn subcontainer(&self, guid: &str) -> Result<Group> {
+        let fail = |errno| Failure::kernel("create cgroup", format!("{BASE}/{guid}"), errno);
+        // Another process may remove the empty base between the two steps.
+        for _ in 0..100 {
+            make_dir(self.root.as_fd(), BASE).map_err(fail)?;
+            let Ok(base) = open_dir(self.root.as_fd(), BASE) else { continue };
+            match make_dir(base.as_fd(), guid).and_then(|()| open_dir(base.as_fd(), guid)) {
+                Err(Errno::NOENT | Errno::NODEV) => {}
+                Err(errno) => return Err(fail(errno)),
+                Ok(dir) => return Ok(Group { dir: Arc::new(dir), parent: Arc::new(base), name: guid.to_owned() }),
+            }
+        }
+        Err(fail(Errno::BUSY))
+    }
+
+    /// The group of a subcontainer, if it is there.
+    pub(crate) fn existing(&self, guid: &str) -> Option<Group> {
+        let base = open_dir(self.root.as_fd(), BASE).ok()?;
+        let dir = open_dir(base.as_fd(), guid).ok()?;
+        Some(Group { dir: Arc::new(dir), parent: Arc::new(base), name: guid.to_owned() })
+    }
+
+    /// Removes the base directory when nothing is in it any more.
+    pub(crate) fn tidy(&self) {
+        // Somebody else's subcontainer may be in it: then it stays.
+        let _busy = rustix::fs::unlinkat(&self.root, BASE, AtFlags::REMOVEDIR);
+    }
+}
+
+impl Group {
+    /// A new group beneath this one.
+    pub(crate) fn child(&self, name: String) -> Result<Self> {
+        let make = || {
+            rustix::fs::mkdirat(&self.dir, &name, Mode::from(0o755))?;
+            open_dir(self.dir.as_fd(), &name)
+        };
+        let dir = make().map_err(|errno| Failure::kernel("create cgroup", &name, errno))?;
+        Ok(Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name })
+    }
+
+    /// The handle for `clone3`.
+    pub(crate) fn handle(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.dir)
+    }
+
+    /// SIGKILL to everything in it and beneath it; processes that fork meanwhile included.
+    pub(crate) fn kill(&self) -> std::result::Result<(), Errno> {
+        let file = self.file("cgroup.kill", OFlags::WRONLY)?;
+        rustix::io::write(&file, b"1").map(drop)
+    }
+
+    /// A handle whose writing of `1` ends everything in the group, for somebody who outlives this process.
+    pub(crate) fn kill_handle(&self) -> std::result::Result<OwnedFd, Errno> {
+        self.file("cgroup.kill", OFlags::WRONLY)
+    }
+
+    /// The directory above, and the name in it, for somebody who outlives this process.
+    pub(crate) fn location(&self) -> (Arc<OwnedFd>, &str) {
+        (Arc::clone(&self.parent), &self.name)
+    }
+
+    /// Process ids in the group and beneath it.
+    pub(crate) fn processes(&self) -> std::result::Result<Vec<i32>, Errno> {
+        let mut pids = self.own_processes()?;
+        for (_, group) in self.groups() {
+            pids.extend(group.processes().unwrap_or_default());
+        }
+        Ok(pids)
+    }
+
+    /// The groups directly beneath, by name.
+    pub(crate) fn groups(&self) -> Vec<(String, Self)> {
+        let names = self.children().unwrap_or_default();
+        let open = |name: String| {
+            let dir = open_dir(self.dir.as_fd(), &name).ok()?;
+            let group = Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name: name.clone() };
+            Some((name, group))
+        };
+        names.into_iter().filter_map(open).collect()
+    }
+
+    fn own_processes(&self) -> std::result::Result<Vec<i32>, Errno> {
+        let text = self.read("cgroup.procs")?;
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Removes the group of a command that has ended. What it left running moves to the parent, as `docker exec`
+    /// leaves it running.
+    pub(crate) fn retire(self) {
+        for _ in 0..1000 {
+            match rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR) {
+                Err(Errno::BUSY) => {}
+                // Gone already, with its subcontainer; or something that destroying that will meet again.
+                _ => return,
+            }
+            for pid in self.own_processes().unwrap_or_default() {
+                if let Ok(procs) = open(self.parent.as_fd(), "cgroup.procs", OFlags::WRONLY) {
+                    // It may have ended by now.
+                    let _gone = rustix::io::write(&procs, pid.to_string().as_bytes());
+                }
+            }
+        }
+    }
+
+    /// Ends everything in it and removes it with all beneath, waiting for the last process to be gone.
+    pub(crate) fn destroy(self) -> Result<()> {
+        let fail = |errno| Failure::kernel("remove cgroup", &self.name, errno);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.remove_all() {
+                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+                Err(Errno::BUSY) if Instant::now() < deadline => {}
+                Err(errno) => return Err(fail(errno)),
+            }
+            match self.kill() {
+                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
+                Err(errno) => return Err(fail(errno)),
+            }
+            self.wait_empty(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until `populated` may have changed, or `limit` has passed.
+    fn wait_empty(&self, limit: Duration) {
+        let Ok(events) = self.file("cgroup.events", OFlags::RDONLY) else { return };
+        let mut buffer = [0; 128];
+        let read = rustix::io::read(&events, &mut buffer).unwrap_or(0);
+        if buffer[..read].windows(11).any(|w| w == b"populated 0") {
+            return;
+        }
+        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos() as _ };
+        let mut fds = [rustix::event::PollFd::new(&events, rustix::event::PollFlags::PRI)];
+        let _woken = rustix::event::poll(&mut fds, Some(&timeout));
+    }
+
+    fn remove_all(&self) -> std::result::Result<(), Errno> {
+        match rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR) {
+            // Busy with processes, or with groups beneath.
+            Err(Errno::BUSY) => {}
+            other => return other,
+        }
+        for (_, group) in self.groups() {
+            group.remove_all()?;
+        }
+        rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR)
+    }
+
+    fn children(&self) -> std::result::Result<Vec<String>, Errno> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy();
+            if entry.file_type() == rustix::fs::FileType::Directory && name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> std::result::Result<String, Errno> {
+        let file = self.file(name, OFlags::RDONLY)?;
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(&file, &mut buffer)? {
+                0 => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                n => bytes.extend_from_slice(&buffer[..n]),
+            }
+        }
+    }
+
+    fn file(&self, name: &str, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
+        open(self.dir.as_fd(), name, flags)
+    }
+}
+
+fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
+    rustix::fs::openat(dir, name, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn open_dir(dir: BorrowedFd<'_>, name: &str) -> std::result::Result<OwnedFd, Errno> {
+    open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+fn make_dir(dir: BorrowedFd<'_>, name: &str) -> std::result::Result<(), Errno> {
+    match rustix::fs::mkdirat(dir, name, Mode::from(0o755)) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,353 @@
+//! OCI `Spec` to [`Script`]: everything that can be opened, looked up or allocated before the clone is.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use linux::spawn::{Capabilities, Credentials, Mounted, Op, Program, Script, new};
+use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Process, Spec};
+use protocol::ErrorKind;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+
+use super::device;
+use crate::error::{Failure, Result};
+
+const MS_PRIVATE: u64 = 1 << 18;
+const MS_SLAVE: u64 = 1 << 19;
+
+/// What a container needs beside its Spec.
+pub(crate) struct Container<'a> {
+    pub(crate) spec: &'a Spec,
+    /// The mounted rootfs, in this process's mount namespace.
+    pub(crate) rootfs: BorrowedFd<'a>,
+    /// Mount the container's proc on the host side of the rootfs too. A client that looks for the leader there
+    /// (row S27) finds it.
+    pub(crate) publish_proc: bool,
+    /// The terminal's devpts, when it has one already.
+    pub(crate) devpts: Option<Arc<OwnedFd>>,
+}
+
+/// The script of a container's first process. `program`, `stdio`, `cgroup` are the caller's to fill in.
+pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
+    let spec = container.spec;
+    let process = spec.process().as_ref().ok_or_else(|| invalid("process", "missing"))?;
+    let mut ops = Vec::with_capacity(32);
+    let mut namespaces = 0;
+    for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()) {
+        namespaces |= match namespace.typ() {
+            LinuxNamespaceType::Mount => new::MOUNT,
+            LinuxNamespaceType::Cgroup => new::CGROUP,
+            LinuxNamespaceType::Uts => new::UTS,
+            LinuxNamespaceType::Ipc => new::IPC,
+            LinuxNamespaceType::Pid => new::PID,
+            LinuxNamespaceType::Network => new::NET,
+            other => return Err(invalid("linux.namespaces", &format!("{other:?} is not supported yet"))),
+        };
+    }
+    let tree = rustix::mount::open_tree(
+        container.rootfs,
+        "",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE,
+    )
+    .map_err(|errno| Failure::kernel("clone rootfs mount", "", errno))?;
+    let tree = Arc::new(tree);
+    ops.push(Op::RootPropagation(MS_PRIVATE));
+    ops.push(Op::AttachRoot(Arc::clone(&tree)));
+    // While the clone is still a peer of the host's mount, what is mounted on it appears on both sides.
+    let mut slave = Some(Op::TreePropagation(Arc::clone(&tree), MS_SLAVE));
+    if !container.publish_proc {
+        ops.extend(slave.take());
+    }
+    for mount in spec.mounts().iter().flatten() {
+        let target = relative(mount.destination())?;
+        mountpoint(container.rootfs, mount)?;
+        if mount.typ().as_deref() != Some("proc") {
+            ops.extend(slave.take());
+        }
+        let source = match (mount.typ().as_deref(), &container.devpts) {
+            (Some("devpts"), Some(devpts)) => Mounted::Tree(Arc::clone(devpts)),
+            _ => source(mount)?,
+        };
+        ops.push(Op::Mount { source, target });
+    }
+    ops.extend(slave.take());
+    if let Some(linux) = spec.linux() {
+        for path in linux.masked_paths().iter().flatten() {
+            ops.push(Op::Mask { target: relative(Path::new(path))? });
+        }
+        for path in linux.readonly_paths().iter().flatten() {
+            ops.push(Op::ReadOnly { target: relative(Path::new(path))? });
+        }
+    }
+    if spec.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
+        ops.push(Op::ReadOnlyRoot);
+    }
+    ops.push(Op::PivotRoot);
+    if let Some(hostname) = spec.hostname() {
+        ops.push(Op::Hostname(cstring("hostname", hostname)?));
+    }
+    let mut script = command(process, stdio)?;
+    ops.append(&mut script.ops);
+    Ok(Script { namespaces, ops, ..script })
+}
+
+/// The script of a command in a container that runs: joins `leader`'s namespaces.
+pub(crate) fn join(process: &Process, leader: &Arc<OwnedFd>, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
+    let mut script = command(process, stdio)?;
+    let namespaces = new::MOUNT | new::CGROUP | new::UTS | new::IPC | new::NET;
+    script.ops.insert(0, Op::JoinNamespaces { process: Arc::clone(leader), namespaces });
+    Ok(Script { pid_namespace: Some(Arc::clone(leader)), ..script })
+}
+
+/// What launch and exec share: everything after the namespaces.
+fn command(process: &Process, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
+    let ops = vec![
+        Op::NewKeyring,
+        Op::Session { controlling_terminal: process.terminal() == Some(true) },
+    ];
+    let mut closed_ops = Vec::with_capacity(4);
+    for limit in process.rlimits().iter().flatten() {
+        closed_ops.push(Op::ResourceLimit(limit.typ() as u32, limit.soft(), limit.hard()));
+    }
+    if let Some(mask) = process.user().umask() {
+        closed_ops.push(Op::Umask(mask));
+    } else {
+        closed_ops.push(Op::Umask(0o022));
+    }
+    // After every descriptor of ours is closed, so that no working directory can be reached through one
+    // (CVE-2024-21626); before the change of user, who may not be allowed to pass through a parent.
+    closed_ops.push(Op::WorkingDirectory(cstring("process.cwd", &process.cwd().to_string_lossy())?));
+    closed_ops.push(Op::Credentials(credentials(process)));
+    let args = process.args().as_deref().unwrap_or_default();
+    let env = process.env().as_deref().unwrap_or_default();
+    let name = args.first().ok_or_else(|| invalid("process.args", "empty"))?;
+    Ok(Script {
+        namespaces: 0,
+        pid_namespace: None,
+        cgroup: None,
+        ops,
+        stdio,
+        keep: Vec::new(),
+        closed_ops,
+        program: Program::Candidates(candidates(name, env)?),
+        argv: args.iter().map(|arg| cstring("process.args", arg)).collect::<Result<_>>()?,
+        envp: env.iter().map(|entry| cstring("process.env", entry)).collect::<Result<_>>()?,
+    })
+}
+
+/// Where a command may be: itself if it is a path, else each directory of the container's PATH.
+pub(crate) fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
+    if name.contains('/') {
+        return Ok(vec![cstring("process.args", name)?]);
+    }
+    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or("");
+    path.split(':')
+        .map(|dir| if dir.is_empty() { "." } else { dir })
+        .map(|dir| cstring("process.env", &format!("{dir}/{name}")))
+        .collect()
+}
+
+fn credentials(process: &Process) -> Credentials {
+    let user = process.user();
+    let mask = |set: &Option<std::collections::HashSet<Capability>>| {
+        set.iter().flatten().fold(0, |mask, capability| mask | 1_u64 << number(*capability))
+    };
+    let capabilities = process.capabilities().as_ref().map_or_else(Capabilities::default, |sets| Capabilities {
+        bounding: mask(sets.bounding()),
+        permitted: mask(sets.permitted()),
+        effective: mask(sets.effective()),
+        inheritable: mask(sets.inheritable()),
+        ambient: mask(sets.ambient()),
+    });
+    Credentials {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        capabilities,
+        no_new_privileges: process.no_new_privileges() == Some(true),
+    }
+}
+
+/// The kernel's number of a capability, linux/capability.h.
+fn number(capability: Capability) -> u32 {
+    use Capability as C;
+    match capability {
+        C::Chown => 0,
+        C::DacOverride => 1,
+        C::DacReadSearch => 2,
+        C::Fowner => 3,
+        C::Fsetid => 4,
+        C::Kill => 5,
+        C::Setgid => 6,
+        C::Setuid => 7,
+        C::Setpcap => 8,
+        C::LinuxImmutable => 9,
+        C::NetBindService => 10,
+        C::NetBroadcast => 11,
+        C::NetAdmin => 12,
+        C::NetRaw => 13,
+        C::IpcLock => 14,
+        C::IpcOwner => 15,
+        C::SysModule => 16,
+        C::SysRawio => 17,
+        C::SysChroot => 18,
+        C::SysPtrace => 19,
+        C::SysPacct => 20,
+        C::SysAdmin => 21,
+        C::SysBoot => 22,
+        C::SysNice => 23,
+        C::SysResource => 24,
+        C::SysTime => 25,
+        C::SysTtyConfig => 26,
+        C::Mknod => 27,
+        C::Lease => 28,
+        C::AuditWrite => 29,
+        C::AuditControl => 30,
+        C::Setfcap => 31,
+        C::MacOverride => 32,
+        C::MacAdmin => 33,
+        C::Syslog => 34,
+        C::WakeAlarm => 35,
+        C::BlockSuspend => 36,
+        C::AuditRead => 37,
+        C::Perfmon => 38,
+        C::Bpf => 39,
+        C::CheckpointRestore => 40,
+    }
+}
+
+/// Options of an OCI mount: what `mount(8)` calls attributes, and what the file system itself understands.
+struct Options {
+    attributes: MountAttrFlags,
+    recursive: bool,
+    data: Vec<(String, Option<String>)>,
+}
+
+fn options(mount: &Mount) -> Options {
+    let mut parsed = Options { attributes: MountAttrFlags::empty(), recursive: false, data: Vec::new() };
+    for option in mount.options().iter().flatten() {
+        match option.as_str() {
+            "ro" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+            "nosuid" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
+            "nodev" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
+            "noexec" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            "noatime" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
+            "strictatime" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            "rbind" => parsed.recursive = true,
+            "rw" | "suid" | "dev" | "exec" | "relatime" | "bind" | "rslave" | "slave" | "private" | "rprivate" => {}
+            other => parsed.data.push(match other.split_once('=') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (other.to_owned(), None),
+            }),
+        }
+    }
+    parsed
+}
+
+fn source(mount: &Mount) -> Result<Mounted> {
+    let options = options(mount);
+    let typ = mount.typ().as_deref().unwrap_or("bind");
+    let subject = || format!("{typ} for {}", mount.destination().display());
+    let fail = |errno: Errno| Failure::kernel("prepare", subject(), errno);
+    match typ {
+        "proc" | "mqueue" | "sysfs" => Ok(Mounted::New {
+            fs: cstring("mounts", typ)?,
+            options: options
+                .data
+                .iter()
+                .map(|(key, value)| {
+                    let value = value.as_deref().map(|value| cstring("mounts", value)).transpose()?;
+                    Ok((cstring("mounts", key)?, value))
+                })
+                .collect::<Result<_>>()?,
+            attributes: u64::from(options.attributes.bits()),
+        }),
+        "bind" | "none" | "rbind" => {
+            let source = mount.source().as_deref().ok_or_else(|| invalid("mounts.source", &subject()))?;
+            let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            if options.recursive {
+                flags |= OpenTreeFlags::AT_RECURSIVE;
+            }
+            let tree = rustix::mount::open_tree(CWD, source, flags).map_err(fail)?;
+            Ok(Mounted::Tree(Arc::new(tree)))
+        }
+        _ => {
+            let tree = Arc::new(instance(typ, &options).map_err(fail)?);
+            if typ == "tmpfs" && mount.destination() == Path::new("/dev") {
+                device::populate(&tree).map_err(|errno| Failure::kernel("create devices in", "/dev", errno))?;
+            }
+            Ok(Mounted::Tree(tree))
+        }
+    }
+}
+
+fn instance(typ: &str, options: &Options) -> std::result::Result<OwnedFd, Errno> {
+    let context = rustix::mount::fsopen(typ, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(context.as_fd(), key, value)?,
+            None => rustix::mount::fsconfig_set_flag(context.as_fd(), key)?,
+        }
+    }
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, options.attributes)
+}
+
+/// A devpts of its own for a terminal that is opened before the container exists.
+pub(crate) fn devpts(spec: &Spec) -> Result<Option<OwnedFd>> {
+    let Some(mount) = spec.mounts().iter().flatten().find(|mount| mount.typ().as_deref() == Some("devpts")) else {
+        return Ok(None);
+    };
+    instance("devpts", &options(mount))
+        .map(Some)
+        .map_err(|errno| Failure::kernel("prepare devpts for", mount.destination().display(), errno))
+}
+
+/// Makes sure that a directory of the rootfs itself is there to mount on. Directories of other mounts (`/dev/pts`)
+/// are made with those.
+fn mountpoint(rootfs: BorrowedFd<'_>, mount: &Mount) -> Result<()> {
+    let target = relative(mount.destination())?;
+    if target.as_bytes().contains(&b'/') {
+        return Ok(());
+    }
+    let open = || {
+        rustix::fs::openat2(
+            rootfs,
+            target.as_c_str(),
+            OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )
+    };
+    let result = match open() {
+        Err(Errno::NOENT) => {
+            rustix::fs::mkdirat(rootfs, target.as_c_str(), Mode::from(0o755)).and_then(|()| open().map(drop))
+        }
+        other => other.map(drop),
+    };
+    result.map_err(|errno| Failure::kernel("open mountpoint", mount.destination().display(), errno))
+}
+
+/// A destination as a path beneath the root.
+fn relative(path: &Path) -> Result<CString> {
+    let text = path.to_string_lossy();
+    let inside = text.trim_matches('/');
+    if inside.is_empty() || inside.split('/').any(|part| part == "..") {
+        return Err(invalid("mounts.destination", &text));
+    }
+    cstring("mounts.destination", inside)
+}
+
+fn cstring(field: &str, text: &str) -> Result<CString> {
+    CString::new(text).map_err(|error| invalid(field, "holds a NUL byte").because(error))
+}
+
+fn invalid(field: &str, what: &str) -> Failure {
+    Failure::new(ErrorKind::Invalid, format!("read config {field}:"), what)
+}

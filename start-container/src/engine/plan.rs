@@ -1,0 +1,254 @@
+//! Request and image config to OCI runtime `Spec`: pure, and tested without root.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
+    MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    get_default_maskedpaths, get_default_readonly_paths,
+};
+use protocol::ErrorKind;
+use protocol::image::ImageConfig;
+use protocol::process::CommandOptions;
+
+use super::user::User;
+use crate::error::{Failure, Result};
+
+/// What a container may see of the host beyond the least. Each is asked for by name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Relaxations {
+    /// The host's `/dev` and `/sys`, recursively.
+    pub(crate) shared_dev_sys: bool,
+    /// The host's `/run`, recursively.
+    pub(crate) shared_run: bool,
+}
+
+/// Where a shell without a PATH would look.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What Docker, podman and containerd leave to root inside.
+const CAPABILITIES: [Capability; 14] = [
+    Capability::AuditWrite,
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Mknod,
+    Capability::NetBindService,
+    Capability::NetRaw,
+    Capability::Setfcap,
+    Capability::Setgid,
+    Capability::Setpcap,
+    Capability::Setuid,
+    Capability::SysChroot,
+];
+
+/// A command to run inside, before anything is looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Command<'a> {
+    pub(crate) args: &'a [String],
+    pub(crate) options: &'a CommandOptions,
+    pub(crate) image: &'a ImageConfig,
+    pub(crate) terminal: bool,
+}
+
+impl Command<'_> {
+    /// The user that was asked for, else the image's.
+    pub(crate) fn user(&self) -> &str {
+        self.options.user.as_deref().or(self.image.user.as_deref()).unwrap_or("")
+    }
+}
+
+/// The OCI `process` of a command.
+pub(crate) fn process(command: &Command<'_>, user: &User) -> Result<Process> {
+    if command.args.first().is_none_or(String::is_empty) {
+        return Err(Failure::new(ErrorKind::Invalid, "read command", "(empty)"));
+    }
+    for text in command.args {
+        no_nul("read command", text)?;
+    }
+    let cwd = command.options.cwd.as_deref().or(command.image.workdir.as_deref()).filter(|dir| !dir.is_empty());
+    let cwd = cwd.unwrap_or("/");
+    no_nul("read working directory", cwd)?;
+    if !cwd.starts_with('/') {
+        return Err(Failure::new(ErrorKind::Invalid, "read working directory (not absolute)", cwd));
+    }
+    let capabilities = CAPABILITIES.into_iter().collect::<std::collections::HashSet<_>>();
+    let own = if user.uid == 0 { capabilities.clone() } else { Default::default() };
+    let capabilities = LinuxCapabilitiesBuilder::default()
+        .bounding(capabilities)
+        .effective(own.clone())
+        .permitted(own)
+        .inheritable(std::collections::HashSet::new())
+        .ambient(std::collections::HashSet::new())
+        .build()
+        .map_err(internal)?;
+    ProcessBuilder::default()
+        .terminal(command.terminal)
+        .args(command.args)
+        .env(environment(command, user)?)
+        .cwd(cwd)
+        .user(
+            UserBuilder::default()
+                .uid(user.uid)
+                .gid(user.gid)
+                .additional_gids(user.groups.clone())
+                .build()
+                .map_err(internal)?,
+        )
+        .capabilities(capabilities)
+        .no_new_privileges(true)
+        .rlimits(Vec::new())
+        .build()
+        .map_err(internal)
+}
+
+/// The image's environment, then the caller's, then what a program may take for granted.
+fn environment(command: &Command<'_>, user: &User) -> Result<Vec<String>> {
+    let mut env: Vec<String> = command.image.env.clone();
+    for (name, value) in &command.options.env {
+        if name.is_empty() || name.contains('=') {
+            return Err(Failure::new(ErrorKind::Invalid, "read environment variable", name));
+        }
+        no_nul("read environment variable", name)?;
+        no_nul("read environment variable", value)?;
+        let prefix = format!("{name}=");
+        env.retain(|entry| !entry.starts_with(&prefix));
+        env.push(format!("{prefix}{value}"));
+    }
+    let mut default = |name: &str, value: &str| {
+        if !env.iter().any(|entry| entry.split_once('=').is_some_and(|(n, _)| n == name)) {
+            env.push(format!("{name}={value}"));
+        }
+    };
+    default("PATH", DEFAULT_PATH);
+    default("HOME", &user.home);
+    if command.terminal {
+        default("TERM", "xterm");
+    }
+    Ok(env)
+}
+
+/// The whole container: namespaces, mounts, masked paths, and its first process.
+pub(crate) fn container(process: Process, hostname: &str, relaxations: Relaxations) -> Result<Spec> {
+    use LinuxNamespaceType as Ns;
+    let namespaces = [Ns::Pid, Ns::Mount, Ns::Ipc, Ns::Uts, Ns::Cgroup];
+    let namespaces = namespaces
+        .into_iter()
+        .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build().map_err(internal))
+        .collect::<Result<Vec<_>>>()?;
+    let (masked, readonly) = if relaxations.shared_dev_sys {
+        let beneath_proc = |path: &String| path.starts_with("/proc/");
+        (
+            get_default_maskedpaths().into_iter().filter(beneath_proc).collect(),
+            get_default_readonly_paths().into_iter().filter(beneath_proc).collect(),
+        )
+    } else {
+        (get_default_maskedpaths(), get_default_readonly_paths())
+    };
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces)
+        .masked_paths(masked)
+        .readonly_paths(readonly)
+        .devices(Vec::new())
+        .build()
+        .map_err(internal)?;
+    SpecBuilder::default()
+        .version("1.2.0")
+        .process(process)
+        .root(RootBuilder::default().path("rootfs").readonly(false).build().map_err(internal)?)
+        .hostname(hostname)
+        .mounts(mounts(relaxations)?)
+        .linux(linux)
+        .build()
+        .map_err(internal)
+}
+
+fn mounts(relaxations: Relaxations) -> Result<Vec<Mount>> {
+    let mount = |destination: &str, typ: &str, source: &str, options: &[&str]| {
+        MountBuilder::default()
+            .destination(PathBuf::from(destination))
+            .typ(typ)
+            .source(PathBuf::from(source))
+            .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+            .build()
+            .map_err(internal)
+    };
+    let mut mounts = vec![mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?];
+    if relaxations.shared_dev_sys {
+        mounts.push(mount("/dev", "bind", "/dev", &["rbind", "rslave"])?);
+        mounts.push(mount("/sys", "bind", "/sys", &["rbind", "rslave"])?);
+    } else {
+        mounts.push(mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=65536k"])?);
+        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+        mounts.push(mount("/dev/pts", "devpts", "devpts", &options)?);
+        let options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
+        mounts.push(mount("/dev/shm", "tmpfs", "shm", &options)?);
+        mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
+        mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?);
+    }
+    if relaxations.shared_run {
+        mounts.push(mount("/run", "bind", "/run", &["rbind", "rslave"])?);
+    }
+    Ok(mounts)
+}
+
+fn no_nul(step: &str, text: &str) -> Result<()> {
+    if text.contains('\0') { Err(Failure::new(ErrorKind::Invalid, format!("{step} (holds a NUL byte)"), "")) } else { Ok(()) }
+}
+
+fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::new(ErrorKind::Internal, "build OCI spec", "").because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> User {
+        User { uid: 0, gid: 0, groups: vec![], home: "/root".into() }
+    }
+
+    fn plan(options: &CommandOptions, image: &ImageConfig) -> Result<Process> {
+        let args = ["true".to_owned()];
+        process(&Command { args: &args, options, image, terminal: false }, &root())
+    }
+
+    #[test]
+    fn the_callers_environment_replaces_the_images() {
+        let image = ImageConfig { env: vec!["A=1\n2".into(), "B=2".into()], ..Default::default() };
+        let options = CommandOptions { env: [("B".into(), "3".into())].into(), ..Default::default() };
+        let env = plan(&options, &image).unwrap().env().clone().unwrap();
+        assert_eq!(env, ["A=1\n2", "B=3", &format!("PATH={DEFAULT_PATH}"), "HOME=/root"]);
+    }
+
+    #[test]
+    fn the_images_working_directory_is_the_default() {
+        let image = ImageConfig { workdir: Some("/srv".into()), ..Default::default() };
+        assert_eq!(plan(&Default::default(), &image).unwrap().cwd(), &PathBuf::from("/srv"));
+        let options = CommandOptions { cwd: Some("relative".into()), ..Default::default() };
+        assert_eq!(plan(&options, &image).unwrap_err().to_string(), "read working directory (not absolute) relative");
+    }
+
+    #[test]
+    fn other_users_start_without_capabilities() {
+        let args = ["true".to_owned()];
+        let command =
+            Command { args: &args, options: &Default::default(), image: &Default::default(), terminal: false };
+        let user = User { uid: 7, gid: 7, groups: vec![], home: "/".into() };
+        let process = process(&command, &user).unwrap();
+        let capabilities = process.capabilities().clone().unwrap();
+        assert!(capabilities.effective().as_ref().unwrap().is_empty());
+        assert_eq!(capabilities.bounding().as_ref().unwrap().len(), CAPABILITIES.len());
+        assert_eq!(process.no_new_privileges(), Some(true));
+    }
+
+    #[test]
+    fn names_that_cannot_be_environment_variables_are_refused() {
+        for name in ["", "A=B", "A\0"] {
+            let options = CommandOptions { env: [(name.to_owned(), String::new())].into(), ..Default::default() };
+            assert_eq!(plan(&options, &Default::default()).unwrap_err().kind, ErrorKind::Invalid);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The table of methods: each line a name, its parameters, and who does the work.
+
+use std::sync::Arc;
+
+use jsonrpsee_core::RpcResult;
+use jsonrpsee_core::server::{Extensions, Methods, RpcModule};
+use jsonrpsee_types::Params;
+use protocol::image::{ImageListResult, ImageParams, ImportParams, PullParams};
+use protocol::session::{EventKind, ProgressParams, SubscribeParams};
+use protocol::subcontainer::{
+    CreateFsParams, CreateFsResult, Empty, GuidParams, ListResult, MountParams, UnmountParams,
+};
+use protocol::{ErrorKind, file, process};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::connection::{Answer, Call, answer, cancelled, invalid_params, object};
+use super::files;
+use super::run;
+use super::state::{Host, blocking};
+use crate::error::{Failure, Result};
+
+/// Everything the host answers, but `hello` and `stream.attach`, which belong to the connection.
+pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
+    let mut table = Table { module: RpcModule::from_arc(Arc::clone(host)), failed: None };
+    table.add("image.import", import);
+    table.add("image.pull", pull);
+    table.blocking("image.list", |host, _: Empty| {
+        Ok(ImageListResult { images: host.machine.store.list().map_err(Failure::from)? })
+    });
+    table.blocking("image.inspect", |host, p: ImageParams| host.machine.store.get(&p.image_id).map_err(Failure::from));
+    table.blocking("image.remove", |host, p: ImageParams| {
+        host.machine.store.remove(&p.image_id).map_err(Failure::from)
+    });
+    table.blocking("image.gc", |host, _: Empty| host.machine.store.gc(&images::Silent).map_err(Failure::from));
+    table.add("subcontainer.createFs", create_fs);
+    table.add("subcontainer.destroyFs", |host, _, p: GuidParams| async move {
+        answer(host.destroy(&p.guid).await.map(|()| Empty {}))
+    });
+    table.blocking("subcontainer.mount", |host, p: MountParams| {
+        host.machine.mount(&p.guid, &p.mount)?;
+        host.emit(&p.guid, EventKind::Mounted { mountpoint: p.mount.mountpoint });
+        Ok(Empty {})
+    });
+    table.blocking("subcontainer.unmount", |host, p: UnmountParams| {
+        host.machine.unmount(&p.guid, &p.mountpoint)?;
+        host.emit(&p.guid, EventKind::Unmounted { mountpoint: p.mountpoint });
+        Ok(Empty {})
+    });
+    table.add("subcontainer.launch", run::launch);
+    table.add("subcontainer.exec", run::exec);
+    table.add("subcontainer.spawn", run::spawn);
+    table.add("subcontainer.wait", run::wait);
+    table.blocking("subcontainer.kill", |host, p: process::KillParams| run::kill(host, &p));
+    table.blocking("subcontainer.resize", |host, p: process::ResizeParams| run::resize(host, &p));
+    table.blocking("subcontainer.list", |host, _: Empty| Ok(ListResult { subcontainers: host.machine.list()? }));
+    table.blocking("subcontainer.inspect", |host, p: GuidParams| host.machine.info(&host.machine.rootfs(&p.guid)?));
+    table.blocking("subcontainer.stats", |host, p: GuidParams| host.machine.stats(&p.guid));
+    table.add("subcontainer.detach", |host, _, p: GuidParams| async move { answer(detach(&host, p).await) });
+    table.add("subcontainer.attach", attach);
+    table.blocking("file.read", |host, p: file::ReadParams| files::read(&host.machine, p));
+    table.blocking("file.write", |host, p: file::WriteParams| files::write(&host.machine, p));
+    table.blocking("file.stat", |host, p: file::PathParams| files::stat(&host.machine, &p));
+    table.blocking("file.readdir", |host, p: file::PathParams| files::readdir(&host.machine, &p));
+    table.blocking("file.readlink", |host, p: file::PathParams| files::readlink(&host.machine, &p));
+    table.blocking("file.mkdir", |host, p: file::MkdirParams| files::mkdir(&host.machine, &p));
+    table.blocking("file.remove", |host, p: file::RemoveParams| files::remove(&host.machine, &p));
+    table.blocking("file.rename", |host, p: file::RenameParams| files::rename(&host.machine, &p));
+    table.blocking("file.symlink", |host, p: file::SymlinkParams| files::symlink(&host.machine, &p));
+    table.blocking("file.chmod", |host, p: file::ChmodParams| files::chmod(&host.machine, &p));
+    table.blocking("file.chown", |host, p: file::ChownParams| files::chown(&host.machine, &p));
+    table.add("events.subscribe", subscribe);
+    table.finish()
+}
+
+struct Table {
+    module: RpcModule<Host>,
+    failed: Option<&'static str>,
+}
+
+impl Table {
+    fn add<P, R, F, Fut>(&mut self, name: &'static str, method: F)
+    where
+        P: DeserializeOwned + Send + 'static,
+        R: Serialize + Clone + Send + 'static,
+        F: Fn(Arc<Host>, Call, P) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Answer<R>> + Send + 'static,
+    {
+        let added = self.module.register_async_method(
+            name,
+            move |params: Params<'static>, host: Arc<Host>, extensions: Extensions| async move {
+                let text = params.as_str().unwrap_or("{}");
+                let parsed: P = serde_json::from_str(text).map_err(|error| invalid_params(&error))?;
+                let Some(call) = extensions.get::<Call>().cloned() else {
+                    return Err(object(&Failure::new(ErrorKind::Internal, "find connection", "")));
+                };
+                let result: RpcResult<R> = method(host, call, parsed).await;
+                result
+            },
+        );
+        if added.is_err() {
+            self.failed = Some(name);
+        }
+    }
+
+    /// A method that waits for the kernel and nothing else.
+    fn blocking<P, R>(&mut self, name: &'static str, method: fn(&Host, P) -> Result<R>)
+    where
+        P: DeserializeOwned + Send + 'static,
+        R: Serialize + Clone + Send + 'static,
+    {
+        self.add(name, move |host: Arc<Host>, _: Call, params: P| async move {
+            answer(blocking(move || method(&host, params)).await)
+        });
+    }
+
+    fn finish(self) -> Result<Methods> {
+        match self.failed {
+            None => Ok(self.module.into()),
+            Some(name) => Err(Failure::new(ErrorKind::Internal, "register method", name)),
+        }
+    }
+}
+
+async fn import(host: Arc<Host>, call: Call, p: ImportParams) -> Answer<protocol::image::ImageInfo> {
+    with_progress(host, call, move |host, progress, cancel| {
+        host.machine.store.import(p.path.as_ref(), p.name.as_deref(), progress, cancel).map_err(Failure::from)
+    })
+    .await
+}
+
+async fn pull(host: Arc<Host>, call: Call, p: PullParams) -> Answer<protocol::image::ImageInfo> {
+    with_progress(host, call, move |host, progress, cancel| {
+        let _ = (host, progress, cancel, p); todo!()
+    })
+    .await
+}
+
+/// Long work on a thread of its own: told to the client, and stopped when the client does not want it any more.
+async fn with_progress<R: Send + 'static>(
+    host: Arc<Host>,
+    call: Call,
+    work: impl FnOnce(&Host, &Steps, &images::Cancel) -> Result<R> + Send + 'static,
+) -> Answer<R> {
+    let (sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
+    let cancel = images::Cancel::new();
+    let switch = cancel.clone();
+    let steps_of_work = Steps { sender, last: std::sync::Mutex::default() };
+    let mut work = std::pin::pin!(blocking(move || work(&host, &steps_of_work, &switch)));
+    loop {
+        tokio::select! {
+            result = &mut work => {
+                return if cancel.is_cancelled() { Err(cancelled()) } else { answer(result) };
+            }
+            () = call.cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
+            Some((stage, done, total)) = steps.recv() => if let Some(id) = call.id {
+                call.connection.progress(&ProgressParams { id, stage, done, total }).await;
+            },
+        }
+    }
+}
+
+/// Progress to a client: at most ten messages a second for each stage, and its last.
+struct Steps {
+    sender: tokio::sync::mpsc::UnboundedSender<(String, u64, Option<u64>)>,
+    last: std::sync::Mutex<std::collections::HashMap<String, std::time::Instant>>,
+}
+
+impl images::Progress for Steps {
+    fn update(&self, stage: &str, done: u64, total: Option<u64>) {
+        let mut last = super::state::lock(&self.last);
+        let now = std::time::Instant::now();
+        let soon = last.get(stage).is_some_and(|at| now.duration_since(*at).as_millis() < 100);
+        if soon && total != Some(done) {
+            return;
+        }
+        last.insert(stage.to_owned(), now);
+        // The request may have been answered already.
+        let _unheard = self.sender.send((stage.to_owned(), done, total));
+    }
+}
+
+async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<CreateFsResult> {
+    let worker = Arc::clone(&host);
+    let detached = p.detached;
+    let created = blocking(move || {
+        let rootfs = worker.machine.create_fs_for(&p.image_id, p.name, p.throwaway, !p.detached)?;
+        Ok(CreateFsResult {
+            guid: rootfs.guid().to_owned(),
+            rootfs: rootfs.path().display().to_string(),
+            image_id: rootfs.image().to_string(),
+        })
+    });
+    let created = answer(created.await)?;
+    if !detached && !call.connection.own(&created.guid) {
+        // The client went while it was made.
+        answer(host.destroy(&created.guid).await)?;
+        return Err(cancelled());
+    }
+    host.emit(&created.guid, EventKind::Created { image_id: created.image_id.clone() });
+    Ok(created)
+}
+
+async fn detach(host: &Arc<Host>, p: GuidParams) -> Result<Empty> {
+    let worker = Arc::clone(host);
+    let guid = p.guid.clone();
+    blocking(move || worker.machine.set_owned(&guid, false)).await?;
+    if let Some(owner) = host.owner(&p.guid) {
+        owner.disown(&p.guid);
+    }
+    Ok(Empty {})
+}
+
+async fn attach(host: Arc<Host>, call: Call, p: GuidParams) -> Answer<protocol::subcontainer::SubcontainerInfo> {
+    if host.owner(&p.guid).is_some_and(|owner| owner.id != call.connection.id) {
+        return Err(object(&Failure::new(ErrorKind::Busy, "attach to", &p.guid)
+            .because(std::io::Error::other("another connection owns it"))));
+    }
+    let (worker, guid) = (Arc::clone(&host), p.guid.clone());
+    let info = blocking(move || {
+        let info = worker.machine.info(&worker.machine.rootfs(&guid)?)?;
+        worker.machine.set_owned(&guid, true)?;
+        Ok(info)
+    });
+    let info = answer(info.await)?;
+    if !call.connection.own(&p.guid) {
+        answer(host.destroy(&p.guid).await)?;
+        return Err(cancelled());
+    }
+    Ok(info)
+}
+
+async fn subscribe(host: Arc<Host>, call: Call, p: SubscribeParams) -> Answer<Empty> {
+    let mut events = host.listen();
+    let connection = Arc::downgrade(&call.connection);
+    tokio::spawn(async move {
+        loop {
+            let event = match events.recv().await {
+                Ok(event) if p.guid.as_ref().is_none_or(|guid| *guid == event.guid) => event,
+                Ok(_) => continue,
+                Err(RecvError::Lagged(dropped)) => protocol::session::Event {
+                    time: crate::subcontainer::now(),
+                    guid: p.guid.clone().unwrap_or_default(),
+                    what: EventKind::Lagged { dropped: u32::try_from(dropped).unwrap_or(u32::MAX) },
+                },
+                Err(RecvError::Closed) => return,
+            };
+            let Some(connection) = connection.upgrade() else { return };
+            connection.notify("event", &event).await;
+        }
+    });
+    Ok(Empty {})
+}

@@ -1,0 +1,136 @@
+//! The host: the daemon behind `host.sock`.
+//!
+//! ```text
+//! accept ──▶ connection: lines ──▶ methods ──▶ run, files ──▶ subcontainer::Machine (on blocking threads)
+//!                │                                │
+//!                └── stream.attach ──▶ streams ◀──┘ ends of pipes and terminals
+//! ```
+//! Owns who owns what: a subcontainer belongs to the connection that created it until it is detached, a process to
+//! the connection that spawned it; a connection that ends takes both with it. Never starts a process itself: that is
+//! the engine's, on threads where nothing else waits.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use protocol::ErrorKind;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::{Failure, Result};
+use crate::subcontainer::Machine;
+
+mod connection;
+mod files;
+mod methods;
+mod recover;
+mod run;
+mod state;
+mod streams;
+
+use state::Host;
+
+/// Arguments of `start-container daemon`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Stays in the foreground; says on stderr when it is ready. SIGTERM or Ctrl-C ends it: subcontainers that belong to a
+connection end with it, detached ones go on and are found again at the next start. RUST_LOG sets what is logged
+(RUST_LOG=debug).")]
+pub(crate) struct Daemon {
+    /// Listen here instead of DATA_DIR/rpc/host.sock
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl Daemon {
+    pub(crate) fn run(self, data_dir: &Path, run_dir: &Path) -> Result<()> {
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+        // Nothing that shares our memory on its way into a container may be looked into from there.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .map_err(|errno| Failure::kernel("set dumpable", "", errno))?;
+        let machine = Machine::open(data_dir, run_dir)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(ErrorKind::Exhausted, "start runtime", "").because(error))?;
+        let result = runtime.block_on(self.serve(machine));
+        // A blocking thread may wait for a file system that never answers.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+        result
+    }
+
+    async fn serve(self, machine: Machine) -> Result<()> {
+        let fail = |step: &'static str| move |error: std::io::Error| Failure::new(ErrorKind::Kernel, step, "").because(error);
+        let (socket, _only_one) = self.door(machine.data_dir())?;
+        let host = Host::new(machine);
+        recover::recover(&host).await;
+        let listener = listen(&socket)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(fail("watch SIGTERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(fail("watch SIGINT"))?;
+        tracing::info!("listening on {}", socket.display());
+        let methods = Arc::new(methods::methods(&host)?);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        tokio::spawn(connection::serve(Arc::clone(&host), Arc::clone(&methods), stream));
+                    }
+                    // Out of descriptors: those that wait are served when some are free.
+                    Err(error) => {
+                        tracing::warn!("accept: {error}");
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    }
+                },
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        tracing::info!("stopping");
+        drop(listener);
+        // The next host replaces a stale socket anyway.
+        let _absent = rustix::fs::unlink(&socket);
+        host.close_all().await;
+        Ok(())
+    }
+
+    /// The socket's path in its directory, which belongs to one host at a time.
+    fn door(&self, data_dir: &Path) -> Result<(PathBuf, OwnedFd)> {
+        let socket = self.socket.clone().unwrap_or_else(|| data_dir.join("rpc/host.sock"));
+        let dir = socket.parent().unwrap_or(Path::new("/")).to_owned();
+        match rustix::fs::mkdir(&dir, Mode::from(0o700)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(Failure::kernel("create", dir.display(), errno)),
+        }
+        let open = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let data = open(data_dir).map_err(|errno| Failure::kernel("open", data_dir.display(), errno))?;
+        let rpc = if self.socket.is_none() {
+            let rpc = open(&dir).map_err(|errno| Failure::kernel("open", dir.display(), errno))?;
+            rustix::fs::fchmod(&rpc, Mode::from(0o700)).map_err(|errno| Failure::kernel("chmod", dir.display(), errno))?;
+            rpc
+        } else {
+            data
+        };
+        match rustix::fs::flock(&rpc, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok((socket, rpc)),
+            Err(errno) => Err(Failure::new(ErrorKind::Busy, "serve", data_dir.display())
+                .because(std::io::Error::other("another host serves it already"))
+                .because_if(errno != rustix::io::Errno::WOULDBLOCK, errno)),
+        }
+    }
+}
+
+/// A socket that only root can connect to, from its first moment.
+fn listen(socket: &Path) -> Result<UnixListener> {
+    match rustix::fs::unlink(socket) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(errno) => return Err(Failure::kernel("remove old socket", socket.display(), errno)),
+    }
+    let before = rustix::process::umask(Mode::from(0o177));
+    let listener = UnixListener::bind(socket);
+    rustix::process::umask(before);
+    listener.map_err(|error| Failure::new(ErrorKind::Kernel, "listen on", socket.display()).because(error))
+}

@@ -1,0 +1,266 @@
+//! Bytes between a client's second connection and a process's stream.
+//!
+//! Pipes are spliced: the bytes do not pass through this process. Terminals, which cannot be, are copied.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use protocol::session::StreamKind;
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+
+use super::state::{Entry, Host, watched};
+
+/// How much one splice may move; what a pipe holds bounds it.
+const CHUNK: usize = 1024 * 1024;
+
+/// How a relay ended.
+enum End {
+    /// The process's side: there is no more.
+    Stream,
+    /// The client's side: another one may attach.
+    Client,
+}
+
+/// Carries bytes until one side ends. `buffered` came with the request that attached.
+pub(super) async fn relay(
+    host: &Host,
+    entry: &Entry,
+    kind: StreamKind,
+    end: Arc<OwnedFd>,
+    stream: UnixStream,
+    buffered: Vec<u8>,
+) {
+    let fd = end.as_fd();
+    // A pipe that holds more needs fewer wake-ups. The kernel's own size is as good where it refuses.
+    if kind != StreamKind::Terminal {
+        let _own_size = rustix::pipe::fcntl_setpipe_size(fd, CHUNK);
+    }
+    let flags = rustix::fs::fcntl_getfl(fd).unwrap_or(rustix::fs::OFlags::empty());
+    // O_NONBLOCK belongs to the open file: the process has the other end, which is another one.
+    let _unset = rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK);
+    let interest = if kind == StreamKind::Stdin { Interest::WRITABLE } else { Interest::READABLE };
+    let interest = if kind == StreamKind::Terminal { Interest::READABLE | Interest::WRITABLE } else { interest };
+    let result = match watched(Arc::clone(&end), interest) {
+        Err(_) => End::Stream,
+        Ok(pipe) => match kind {
+            StreamKind::Stdout | StreamKind::Stderr => output(&pipe, &stream).await,
+            StreamKind::Stdin => input(&pipe, &stream, &buffered).await,
+            StreamKind::Terminal => terminal(&pipe, stream, &buffered).await,
+        },
+    };
+    match result {
+        End::Stream => drop(end),
+        End::Client if kind == StreamKind::Stdin => drop(end),
+        End::Client => entry.return_stream(kind, end),
+    }
+    host.settle(entry, false);
+}
+
+type Pipe = AsyncFd<Arc<OwnedFd>>;
+
+async fn output(pipe: &Pipe, stream: &UnixStream) -> End {
+    loop {
+        match move_some(pipe.as_fd(), stream.as_fd()) {
+            Ok(0) => return End::Stream,
+            Ok(_) => {}
+            Err(Errno::AGAIN) => {
+                if has_bytes(pipe.as_fd()) {
+                    if !writable(stream).await {
+                        return End::Client;
+                    }
+                } else {
+                    tokio::select! {
+                        ready = pipe.readable() => match ready {
+                            Ok(mut ready) => {
+                                if !has_bytes(pipe.as_fd()) {
+                                    ready.clear_ready();
+                                }
+                            }
+                            Err(_) => return End::Stream,
+                        },
+                        () = client_gone(stream) => return End::Client,
+                    }
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return End::Client,
+        }
+    }
+}
+
+async fn input(pipe: &Pipe, stream: &UnixStream, buffered: &[u8]) -> End {
+    let mut rest = buffered;
+    while !rest.is_empty() {
+        match rustix::io::write(pipe.as_fd(), rest) {
+            Ok(n) => rest = &rest[n..],
+            Err(Errno::AGAIN) => match pipe.writable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return End::Stream,
+            },
+            Err(Errno::INTR) => {}
+            Err(_) => return End::Stream,
+        }
+    }
+    loop {
+        match move_some(stream.as_fd(), pipe.as_fd()) {
+            // The client shut its writing half down: end of file.
+            Ok(0) => return End::Client,
+            Ok(_) => {}
+            Err(Errno::AGAIN) => {
+                if readable_now(stream.as_fd()) {
+                    match pipe.writable().await {
+                        Ok(mut ready) => ready.clear_ready(),
+                        Err(_) => return End::Stream,
+                    }
+                } else {
+                    let read = stream.async_io(Interest::READABLE, || {
+                        if readable_now(stream.as_fd()) { Ok(()) } else { Err(std::io::ErrorKind::WouldBlock.into()) }
+                    });
+                    tokio::select! {
+                        ready = read => if ready.is_err() { return End::Client },
+                        // Nobody reads any more.
+                        () = reader_gone(pipe) => return End::Stream,
+                    }
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return End::Stream,
+        }
+    }
+}
+
+async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
+    let (mut from_client, mut to_client) = stream.into_split();
+    let typed = async {
+        let mut buffer = buffered.to_vec();
+        loop {
+            let mut rest = buffer.as_slice();
+            while !rest.is_empty() {
+                match rustix::io::write(pipe.as_fd(), rest) {
+                    Ok(n) => rest = &rest[n..],
+                    Err(Errno::AGAIN) => match pipe.writable().await {
+                        Ok(mut ready) => ready.clear_ready(),
+                        Err(_) => return End::Stream,
+                    },
+                    Err(Errno::INTR) => {}
+                    Err(_) => return End::Stream,
+                }
+            }
+            buffer.resize(16 * 1024, 0);
+            match from_client.read(&mut buffer).await {
+                Ok(n @ 1..) => buffer.truncate(n),
+                // It may still want to read.
+                Ok(0) => std::future::pending().await,
+                _ => return End::Client,
+            }
+        }
+    };
+    let shown = async {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match rustix::io::read(pipe.as_fd(), &mut buffer) {
+                Ok(0) => return End::Stream,
+                Ok(n) => {
+                    if to_client.write_all(&buffer[..n]).await.is_err() {
+                        return End::Client;
+                    }
+                }
+                Err(Errno::AGAIN) => match pipe.readable().await {
+                    Ok(mut ready) => ready.clear_ready(),
+                    Err(_) => return End::Stream,
+                },
+                Err(Errno::INTR) => {}
+                // EIO: nobody has the other end open any more.
+                Err(_) => return End::Stream,
+            }
+        }
+    };
+    tokio::select! {
+        end = shown => end,
+        end = typed => end,
+    }
+}
+
+fn move_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+    splice(from, None, to, None, CHUNK, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)
+}
+
+/// A pipe that can be read now, or has come to its end.
+fn has_bytes(pipe: BorrowedFd<'_>) -> bool {
+    readable_now(pipe)
+}
+
+fn readable_now(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits until the client takes more. False when it has gone.
+async fn writable(stream: &UnixStream) -> bool {
+    let write = stream.async_io(Interest::WRITABLE, || {
+        let mut fds = [rustix::event::PollFd::new(stream, rustix::event::PollFlags::OUT)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        match rustix::event::poll(&mut fds, Some(&now)) {
+            Ok(0) => Err(std::io::ErrorKind::WouldBlock.into()),
+            _ => Ok(fds[0].revents()),
+        }
+    });
+    write.await.is_ok_and(|events| !events.intersects(rustix::event::PollFlags::ERR | rustix::event::PollFlags::HUP))
+}
+
+/// Ends when the client has closed its connection. What it sends meanwhile means nothing here.
+async fn client_gone(stream: &UnixStream) {
+    let mut buffer = [0; 256];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut buffer) {
+            Ok(0) => {
+                // Only its writing half may be shut; then the socket says so when it goes as a whole.
+                if stream.ready(Interest::ERROR).await.is_err() || hung_up(stream) {
+                    return;
+                }
+                while !hung_up(stream) {
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+                return;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn hung_up(stream: &UnixStream) -> bool {
+    let mut fds = [rustix::event::PollFd::new(stream, rustix::event::PollFlags::empty())];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut fds, Some(&now)) {
+        Ok(_) => fds[0].revents().intersects(rustix::event::PollFlags::HUP | rustix::event::PollFlags::ERR),
+        Err(_) => true,
+    }
+}
+
+/// Ends when nobody has the reading end of a pipe open any more.
+async fn reader_gone(pipe: &Pipe) {
+    loop {
+        match pipe.writable().await {
+            Err(_) => return,
+            Ok(mut ready) => {
+                let mut fds = [rustix::event::PollFd::new(pipe.get_ref(), rustix::event::PollFlags::OUT)];
+                let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+                let events = rustix::event::poll(&mut fds, Some(&now)).map(|_| fds[0].revents());
+                if events.is_ok_and(|events| events.contains(rustix::event::PollFlags::ERR)) {
+                    return;
+                }
+                ready.clear_ready();
+            }
+        }
+    }
+}

@@ -1,0 +1,610 @@
+//! Subcontainers: a rootfs plus the namespaces of its leader.
+//!
+//! ```text
+//!            create_fs            launch                 leader ends
+//!  (nothing) ---------> Created ---------> Running ------------------> Exited
+//!      ^                   |                  |                          |  launch again: Running
+//!      |      destroy      |                  |                          |
+//!      +-------------------+------------------+--------------------------+
+//! ```
+//! `destroy` works from every state and from every half-made one, and again after itself.
+//! Changes to one subcontainer exclude each other, between processes too (see [`state`]); `exec` excludes nothing.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use images::{Rootfs, Store};
+use linux::spawn::Program;
+use protocol::ErrorKind;
+use protocol::image::ImageConfig;
+use protocol::process::{CommandOptions, Outcome, TerminalSize};
+use protocol::subcontainer::{Mount, RunState, StatsResult, SubcontainerInfo};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use volumes::Sources;
+
+use crate::engine::cgroup::{Group, Hierarchy};
+use crate::engine::plan::Relaxations;
+use crate::engine::process::Process;
+use crate::engine::terminal::Terminal;
+use crate::engine::{compile, plan, process, user};
+use crate::error::{Failure, Result};
+
+mod stats;
+pub(crate) mod state;
+
+use state::{LeaderRecord, Locked, State};
+
+/// Our PID 1, and the guard of a command whose caller is killed. Compiled by `build.rs`.
+const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start-container-init"));
+
+/// Everything on this machine that subcontainers are made of.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    data_dir: PathBuf,
+    run_dir: PathBuf,
+    pub(crate) store: Store,
+    sources: Sources,
+    hierarchy: Hierarchy,
+    init: OnceLock<Arc<OwnedFd>>,
+    commands: AtomicU64,
+}
+
+/// The leader of a running subcontainer.
+#[derive(Clone, Debug)]
+pub(crate) struct Leader {
+    pub(crate) process: Process,
+    /// Its root directory, as it sees it.
+    root: Arc<OwnedFd>,
+    pub(crate) since: u64,
+}
+
+/// What an earlier host left.
+#[derive(Debug, Default)]
+pub(crate) struct LeftBehind {
+    pub(crate) owned: Vec<String>,
+    pub(crate) running: Vec<(String, Leader, ImageConfig)>,
+}
+
+/// Standard streams of a process to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Io {
+    pub(crate) stdio: [Arc<OwnedFd>; 3],
+    /// Replace standard input and output by a terminal of this size, and standard error too unless it stays apart.
+    pub(crate) terminal: Option<TerminalSize>,
+    pub(crate) stderr_apart: bool,
+    /// The descriptors were made for this process: its user becomes their owner, so that `/dev/stdout` can be
+    /// opened.
+    pub(crate) own: bool,
+}
+
+/// What to launch.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch<'a> {
+    /// None: our idle init.
+    pub(crate) command: Option<&'a [String]>,
+    /// Run the command beneath our init.
+    pub(crate) init: bool,
+    pub(crate) options: &'a CommandOptions,
+    pub(crate) relaxations: Relaxations,
+    /// Show the container's proc on the host side of the rootfs.
+    pub(crate) publish_proc: bool,
+    pub(crate) io: Io,
+}
+
+impl Machine {
+    /// Opens the data directory, making what is missing of it.
+    pub(crate) fn open(data_dir: &Path, run_dir: &Path) -> Result<Self> {
+        Ok(Self {
+            store: Store::open(data_dir).map_err(Failure::from)?,
+            sources: Sources::open(data_dir).map_err(Failure::from)?,
+            hierarchy: Hierarchy::open()?,
+            data_dir: data_dir.to_owned(),
+            run_dir: run_dir.to_owned(),
+            init: OnceLock::new(),
+            commands: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Makes a writable rootfs over an image and mounts it.
+    pub(crate) fn create_fs(&self, image: &str, name: Option<String>, throwaway: bool) -> Result<Rootfs> {
+        let options = images::rootfs::Options { name, throwaway, ..Default::default() };
+        Rootfs::create(&self.store, image, options).map_err(Failure::from)
+    }
+
+    /// As [`Machine::create_fs`], for a client of the host: when `owned`, a host that starts after this one was
+    /// killed destroys it.
+    pub(crate) fn create_fs_for(
+        &self,
+        image: &str,
+        name: Option<String>,
+        throwaway: bool,
+        owned: bool,
+    ) -> Result<Rootfs> {
+        let guid = uuid::Uuid::new_v4().to_string();
+        if owned {
+            let lock = Locked::acquire(&self.run_dir, &guid)?;
+            lock.write(&State { owner: Some(self.data_dir.clone()), ..State::default() })?;
+        }
+        let options = images::rootfs::Options { name, throwaway, guid: Some(guid.clone()), ..Default::default() };
+        let created = Rootfs::create(&self.store, image, options).map_err(Failure::from);
+        if created.is_err() && owned {
+            Locked::acquire(&self.run_dir, &guid)?.remove()?;
+        }
+        created
+    }
+
+    /// Writes down whether a subcontainer ends with its owner.
+    pub(crate) fn set_owned(&self, guid: &str, owned: bool) -> Result<()> {
+        self.rootfs(guid)?;
+        let lock = Locked::acquire(&self.run_dir, guid)?;
+        let state = lock.read()?;
+        lock.write(&State { owner: owned.then(|| self.data_dir.clone()), ..state })
+    }
+
+    /// What an earlier host of this data directory left: subcontainers whose owners are gone, and leaders that run.
+    pub(crate) fn left_behind(&self) -> Result<LeftBehind> {
+        let mut left = LeftBehind::default();
+        for guid in state::guids(&self.run_dir)? {
+            let state = state::read(&self.run_dir, &guid)?;
+            if state.owner.as_ref() == Some(&self.data_dir) {
+                left.owned.push(guid);
+            } else if let Ok(rootfs) = self.rootfs(&guid)
+                && let Some(leader) = self.find_leader(&guid, &state)?
+            {
+                self.end_orphans(&leader)?;
+                let image = self.image_config(&rootfs)?;
+                left.running.push((guid, leader, image));
+            }
+        }
+        Ok(left)
+    }
+
+    /// Ends the commands in a container whose caller (a host, or a command line) is gone.
+    fn end_orphans(&self, leader: &Leader) -> Result<()> {
+        for (name, group) in leader.process.group.groups() {
+            let caller = name.split_once('-').and_then(|(pid, _)| pid.parse::<i32>().ok());
+            let alive = caller.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+            if !alive {
+                group.destroy()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn rootfs(&self, guid: &str) -> Result<Rootfs> {
+        Rootfs::open(&self.data_dir, guid).map_err(Failure::from)
+    }
+
+    /// The rootfs at a path, which must be one of ours.
+    pub(crate) fn rootfs_at(&self, path: &Path) -> Result<Rootfs> {
+        Rootfs::from_path(&self.data_dir, path).map_err(Failure::from)
+    }
+
+    /// How the image beneath a rootfs wants to be run.
+    pub(crate) fn image_config(&self, rootfs: &Rootfs) -> Result<ImageConfig> {
+        self.store.get(&rootfs.image().to_string()).map(|image| image.config).map_err(Failure::from)
+    }
+
+    /// Ends everything inside and removes every trace. Nothing happens when there is nothing.
+    pub(crate) fn destroy(&self, guid: &str) -> Result<()> {
+        check_guid(guid)?;
+        let lock = Locked::acquire(&self.run_dir, guid)?;
+        if let Some(group) = self.hierarchy.existing(guid) {
+            group.destroy()?;
+            self.hierarchy.tidy();
+        }
+        Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
+        lock.remove()
+    }
+
+    /// Starts the leader. Returns it with the host's end of its terminal, if it has one.
+    pub(crate) fn launch(&self, rootfs: &mut Rootfs, launch: &Launch<'_>) -> Result<(Leader, Option<OwnedFd>)> {
+        let guid = &rootfs.guid().to_owned();
+        let lock = Locked::acquire(&self.run_dir, guid)?;
+        let state = lock.read()?;
+        if let Some(leader) = self.find_leader(guid, &state)? {
+            let pid = leader.process.pid;
+            return Err(Failure::new(ErrorKind::Exists, "launch in", format!("{guid} (its leader {pid} runs)")));
+        }
+        rootfs.ensure_mounted().map_err(Failure::from)?;
+        let root = rootfs.handle().map_err(Failure::from)?;
+        let image = match launch.command {
+            Some(_) => self.image_config(rootfs)?,
+            None => ImageConfig::default(),
+        };
+        let idle = ["start-container-init".to_owned()];
+        let command = plan::Command {
+            args: launch.command.unwrap_or(&idle),
+            options: launch.options,
+            image: &image,
+            terminal: launch.io.terminal.is_some(),
+        };
+        let user = user::look_up(root.as_fd(), command.user())?;
+        let process = plan::process(&command, &user)?;
+        let cwd = process.cwd().clone();
+        let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
+        let spec = plan::container(process, hostname, launch.relaxations)?;
+        if cwd != Path::new("/") {
+            linux::resolve::mkdir_in_root(&root, &cwd, Mode::from(0o755))
+                .map_err(|errno| Failure::kernel("create working directory", cwd.display(), errno))?;
+        }
+        let devpts = match launch.io.terminal {
+            Some(_) => compile::devpts(&spec)?.map(Arc::new),
+            None => None,
+        };
+        let terminal = match (launch.io.terminal, &devpts) {
+            (Some(size), Some(devpts)) => Some(Terminal::open(devpts.as_fd(), size, user.uid)?),
+            (Some(size), None) => {
+                // The host's own devpts, which was asked for by name.
+                let host = rustix::fs::open("/dev/pts", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|errno| Failure::kernel("open", "/dev/pts", errno))?;
+                Some(Terminal::open(host.as_fd(), size, user.uid)?)
+            }
+            _ => None,
+        };
+        let (stdio, master) = streams(&launch.io, terminal, user.uid)?;
+        let container = compile::Container {
+            spec: &spec,
+            rootfs: root.as_fd(),
+            publish_proc: launch.publish_proc,
+            devpts,
+        };
+        if launch.publish_proc {
+            unpublish_proc(&rootfs.path());
+        }
+        let mut script = compile::container(&container, stdio)?;
+        let mut report = None;
+        if launch.command.is_none() {
+            script.program = Program::File(self.init()?);
+            script.argv.truncate(1);
+        } else if launch.init {
+            report = Some(beneath_init(&mut script, self.init()?)?);
+        }
+        let group = self.hierarchy.subcontainer(guid)?;
+        let since = now();
+        let started = Process::start(script, group.clone()).and_then(|process| match report {
+            Some(report) => report.wait(command.args).map(|()| process),
+            None => Ok(process),
+        });
+        let process = match started {
+            Ok(process) => process,
+            Err(failure) => {
+                // The failure is what the caller must hear of; an empty group that stays is removed by `destroy`.
+                let _left = group.destroy();
+                self.hierarchy.tidy();
+                return Err(failure);
+            }
+        };
+        let record = LeaderRecord { pid: process.pid, start_time: state::start_time(process.pid).unwrap_or(0), since };
+        lock.write(&State { leader: Some(record), exited: None, ..state })?;
+        let root = root_of(process.pid)?;
+        Ok((Leader { process, root: Arc::new(root), since }, master))
+    }
+
+    /// The leader, if one runs.
+    pub(crate) fn leader(&self, guid: &str) -> Result<Option<Leader>> {
+        self.find_leader(guid, &state::read(&self.run_dir, guid)?)
+    }
+
+    fn find_leader(&self, guid: &str, state: &State) -> Result<Option<Leader>> {
+        let Some(record) = &state.leader else { return Ok(None) };
+        let Some(pid) = rustix::process::Pid::from_raw(record.pid) else { return Ok(None) };
+        let pidfd = match linux::pidfd::open(pid) {
+            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            other => other.map_err(|errno| Failure::kernel("open leader", record.pid, errno))?,
+        };
+        if state::start_time(record.pid) != Some(record.start_time) || has_ended(&pidfd) {
+            return Ok(None);
+        }
+        let Some(group) = self.hierarchy.existing(guid) else { return Ok(None) };
+        let root = match root_of(record.pid) {
+            Ok(root) => Arc::new(root),
+            // It ended between the two looks.
+            Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group };
+        Ok(Some(Leader { process, root, since: record.since }))
+    }
+
+    /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
+    pub(crate) fn leader_ended(&self, guid: &str, pid: i32, outcome: &Outcome) -> Result<()> {
+        if !self.run_dir.join(guid).exists() {
+            return Ok(());
+        }
+        let lock = Locked::acquire(&self.run_dir, guid)?;
+        if Rootfs::open(&self.data_dir, guid).is_err() {
+            return lock.remove();
+        }
+        let state = lock.read()?;
+        if state.leader.as_ref().is_none_or(|leader| leader.pid != pid) {
+            return Ok(());
+        }
+        if let Some(group) = self.hierarchy.existing(guid) {
+            group.destroy()?;
+            self.hierarchy.tidy();
+        }
+        lock.write(&State { leader: None, exited: Some(outcome.clone()), ..state })
+    }
+
+    /// A group for a command to start beneath `leader`. Whoever starts one retires it after the command.
+    pub(crate) fn command_group(&self, leader: &Leader) -> Result<Group> {
+        let number = self.commands.fetch_add(1, Ordering::Relaxed);
+        leader.process.group.child(format!("{}-{number}", std::process::id()))
+    }
+
+    /// Starts a command in a running subcontainer.
+    pub(crate) fn exec(
+        &self,
+        leader: &Leader,
+        image: &ImageConfig,
+        args: &[String],
+        options: &CommandOptions,
+        io: &Io,
+        group: Group,
+    ) -> Result<(Process, Option<OwnedFd>)> {
+        let command = plan::Command { args, options, image, terminal: io.terminal.is_some() };
+        let user = user::look_up(leader.root.as_fd(), command.user())?;
+        let oci = plan::process(&command, &user)?;
+        let terminal = match io.terminal {
+            Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, user.uid)?),
+            None => None,
+        };
+        let (stdio, master) = streams(io, terminal, user.uid)?;
+        let script = compile::join(&oci, &leader.process.pidfd, stdio)?;
+        Ok((Process::start(script, group)?, master))
+    }
+
+    /// A guard that ends all in a group when this process is killed.
+    pub(crate) fn guard(&self, group: &Group) -> Result<Guard> {
+        Guard::start(self.init()?, group)
+    }
+
+    /// The group of a subcontainer.
+    pub(crate) fn group(&self, guid: &str) -> Result<Group> {
+        self.hierarchy.subcontainer(guid)
+    }
+
+    /// Adds a mount; a running container sees it at once.
+    pub(crate) fn mount(&self, guid: &str, mount: &Mount) -> Result<()> {
+        let mut rootfs = self.rootfs(guid)?;
+        let _lock = Locked::acquire(&self.run_dir, guid)?;
+        rootfs.ensure_mounted().map_err(Failure::from)?;
+        let mounts = rootfs.mounts().map_err(Failure::from)?;
+        if mounts.iter().any(|other| same_path(&other.mountpoint, &mount.mountpoint)) {
+            return Err(Failure::new(ErrorKind::Exists, "mount on", &mount.mountpoint)
+                .because(std::io::Error::other("mountpoint is in use already")));
+        }
+        let prepared = self.sources.prepare(mount).map_err(Failure::from)?;
+        let root = rootfs.handle().map_err(Failure::from)?;
+        volumes::attach(&prepared, &root, &mount.mountpoint).map_err(Failure::from)?;
+        rootfs.update_mounts(|mounts| {
+            mounts.push(mount.clone());
+            Ok(())
+        })
+    }
+
+    /// Takes a mount away, from a running container too.
+    pub(crate) fn unmount(&self, guid: &str, mountpoint: &str) -> Result<()> {
+        let rootfs = self.rootfs(guid)?;
+        let _lock = Locked::acquire(&self.run_dir, guid)?;
+        let mounts = rootfs.mounts().map_err(Failure::from)?;
+        if !mounts.iter().any(|mount| same_path(&mount.mountpoint, mountpoint)) {
+            return Err(Failure::new(ErrorKind::NotFound, "unmount", mountpoint)
+                .because(std::io::Error::other("nothing of ours is mounted there")));
+        }
+        let root = rootfs.handle().map_err(Failure::from)?;
+        volumes::detach(&root, mountpoint).map_err(Failure::from)?;
+        rootfs.update_mounts(|mounts| {
+            mounts.retain(|mount| !same_path(&mount.mountpoint, mountpoint));
+            Ok(())
+        })
+    }
+
+    /// One subcontainer.
+    pub(crate) fn info(&self, rootfs: &Rootfs) -> Result<SubcontainerInfo> {
+        let state = state::read(&self.run_dir, rootfs.guid())?;
+        let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
+            (Some(leader), _) => RunState::Running { pid: leader.process.pid as u32, since: leader.since },
+            (None, State { exited: Some(outcome), .. }) => RunState::Exited { outcome },
+            (None, State { leader: Some(_), .. }) => RunState::Exited { outcome: Outcome::Unknown },
+            (None, _) => RunState::Created,
+        };
+        Ok(SubcontainerInfo {
+            guid: rootfs.guid().to_owned(),
+            name: rootfs.name().map(str::to_owned),
+            image_id: rootfs.image().to_string(),
+            rootfs: rootfs.path().display().to_string(),
+            created: rootfs.created(),
+            throwaway: rootfs.throwaway(),
+            state: run_state,
+            mounts: rootfs.mounts().map_err(Failure::from)?,
+        })
+    }
+
+    /// Every subcontainer, oldest first.
+    pub(crate) fn list(&self) -> Result<Vec<SubcontainerInfo>> {
+        let mut all = Vec::new();
+        for rootfs in Rootfs::list(&self.data_dir).map_err(Failure::from)? {
+            all.push(self.info(&rootfs)?);
+        }
+        all.sort_by_key(|info| info.created);
+        Ok(all)
+    }
+
+    /// What everything inside uses together.
+    pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
+        self.rootfs(guid)?;
+        let pids = match self.hierarchy.existing(guid) {
+            Some(group) => group.processes().map_err(|errno| Failure::kernel("list processes of", guid, errno))?,
+            None => Vec::new(),
+        };
+        Ok(stats::of(&pids))
+    }
+
+    fn init(&self) -> Result<Arc<OwnedFd>> {
+        if let Some(init) = self.init.get() {
+            return Ok(Arc::clone(init));
+        }
+        let file = linux::memfd::memfd_sealed(c"start-container-init", INIT)
+            .map_err(|errno| Failure::kernel("load", "start-container-init", errno))?;
+        Ok(Arc::clone(self.init.get_or_init(|| Arc::new(file))))
+    }
+}
+
+/// The pipe on which our init says that a command beneath it could not be executed.
+struct InitReport {
+    pipe: OwnedFd,
+    /// This process's copy of the writing end, closed before waiting.
+    write: Arc<OwnedFd>,
+}
+
+/// Turns a script that executes a command into one that executes init, which executes the command.
+fn beneath_init(script: &mut linux::spawn::Script, init: Arc<OwnedFd>) -> Result<InitReport> {
+    let (pipe, write) = pipe()?;
+    let write = Arc::new(write);
+    let Program::Candidates(candidates) = std::mem::replace(&mut script.program, Program::File(init)) else {
+        return Err(Failure::new(ErrorKind::Internal, "run beneath init", ""));
+    };
+    let text = |text: String| std::ffi::CString::new(text).unwrap_or_default();
+    let mut argv = vec![text("start-container-init".into()), text(candidates.len().to_string())];
+    argv.extend(candidates);
+    argv.append(&mut script.argv);
+    script.argv = argv;
+    script.keep.push(Arc::clone(&write));
+    Ok(InitReport { pipe, write })
+}
+
+impl InitReport {
+    fn wait(self, args: &[String]) -> Result<()> {
+        drop(self.write);
+        let mut errno = [0];
+        match rustix::io::read(&self.pipe, &mut errno) {
+            Ok(0) => Ok(()),
+            Ok(_) => {
+                let program = args.first().map_or("", String::as_str);
+                Err(process::exec_failure(program, Errno::from_raw_os_error(i32::from(errno[0]))))
+            }
+            Err(errno) => Err(Failure::kernel("wait for init", "", errno)),
+        }
+    }
+}
+
+/// A small process that outlives this one: if this one is killed, it ends everything in a group.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pipe: OwnedFd,
+    pidfd: OwnedFd,
+}
+
+impl Guard {
+    fn start(init: Arc<OwnedFd>, group: &Group) -> Result<Self> {
+        let (read, write) = pipe()?;
+        let null = Arc::new(dev_null()?);
+        let fail = |errno| Failure::kernel("start guard", "", errno);
+        let kill = group.kill_handle().map_err(fail)?;
+        let (parent, name) = group.location();
+        let script = linux::spawn::Script {
+            namespaces: 0,
+            pid_namespace: None,
+            cgroup: None,
+            ops: vec![linux::spawn::Op::Session { controlling_terminal: false }],
+            stdio: [Arc::clone(&null), Arc::clone(&null), null],
+            keep: vec![Arc::new(read), Arc::new(kill), parent],
+            closed_ops: Vec::new(),
+            program: Program::File(init),
+            argv: vec![c"start-container-guard".to_owned(), std::ffi::CString::new(name).unwrap_or_default()],
+            envp: Vec::new(),
+        };
+        let spawned = linux::spawn::spawn(&script).map_err(process::failure)?;
+        Ok(Self { pipe: write, pidfd: spawned.pidfd })
+    }
+
+    /// The command has ended by itself: the guard has nothing to do any more.
+    pub(crate) fn dismiss(self) {
+        // If either fails the guard is gone already.
+        let _gone = rustix::io::write(&self.pipe, b".");
+        let _gone = linux::pidfd::wait(&self.pidfd);
+    }
+}
+
+/// The streams that the process gets, and the host's end of its terminal.
+fn streams(io: &Io, terminal: Option<Terminal>, uid: u32) -> Result<([Arc<OwnedFd>; 3], Option<OwnedFd>)> {
+    let mut stdio = io.stdio.clone();
+    if io.own {
+        for fd in &stdio {
+            rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)
+                .map_err(|errno| Failure::kernel("give streams to user", uid, errno))?;
+        }
+    }
+    let Some(Terminal { master, slave }) = terminal else { return Ok((stdio, None)) };
+    let slave = Arc::new(slave);
+    stdio[0] = Arc::clone(&slave);
+    stdio[1] = Arc::clone(&slave);
+    if !io.stderr_apart {
+        stdio[2] = slave;
+    }
+    Ok((stdio, Some(master)))
+}
+
+/// A pipe, both ends close-on-exec.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| Failure::kernel("create pipe", "", errno))
+}
+
+/// `/dev/null`, read and write.
+pub(crate) fn dev_null() -> Result<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Failure::kernel("open", "/dev/null", errno))
+}
+
+/// The root directory of a process, as it sees it.
+fn root_of(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/root");
+    rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Failure::kernel("open", path, errno))
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// Removes the proc of an earlier leader from the host side of a rootfs.
+fn unpublish_proc(rootfs: &Path) {
+    use rustix::mount::UnmountFlags;
+    // Usually there is none.
+    let _absent = rustix::mount::unmount(rootfs.join("proc"), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+}
+
+/// Two spellings of one mountpoint.
+fn same_path(a: &str, b: &str) -> bool {
+    let parts = |path: &str| path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect::<Vec<_>>();
+    parts(a) == parts(b)
+}
+
+fn is_hostname(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// A guid is part of paths: it holds nothing but what `uuid` writes.
+pub(crate) fn check_guid(guid: &str) -> Result<()> {
+    if guid.len() == 36 && uuid::Uuid::try_parse(guid).is_ok() {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorKind::Invalid, "read subcontainer id", guid))
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
+}

@@ -1,0 +1,157 @@
+//! What must not outlive a boot: which leader runs in which subcontainer.
+//!
+//! ```text
+//! /run/start-container/<guid>/            locked (flock) by whoever changes the subcontainer
+//! /run/start-container/<guid>/state.json  the leader, or how it ended
+//! ```
+//! A record is written before the thing it records is made and removed after that is gone. A process id in it is
+//! believed only together with the time its process started.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use protocol::process::Outcome;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Result};
+
+/// The leader of a subcontainer, as it is written down.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LeaderRecord {
+    pub(crate) pid: i32,
+    /// Clock ticks between boot and its start, `/proc/<pid>/stat` field 22: tells it from a later process of the
+    /// same number.
+    pub(crate) start_time: u64,
+    /// Milliseconds since the epoch.
+    pub(crate) since: u64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct State {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leader: Option<LeaderRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) exited: Option<Outcome>,
+    /// The data directory of the host that destroys it when its client is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<PathBuf>,
+}
+
+/// The directory of one subcontainer, locked against everybody else until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+const FILE: &str = "state.json";
+
+impl Locked {
+    /// Makes the directory if it is not there, and waits for the lock.
+    pub(crate) fn acquire(run_dir: &Path, guid: &str) -> Result<Self> {
+        let path = run_dir.join(guid);
+        let fail = |errno| Failure::kernel("lock", path.display(), errno);
+        loop {
+            make_dir(run_dir).and_then(|()| make_dir(&path)).map_err(fail)?;
+            let dir = match open_dir(&path) {
+                Err(Errno::NOENT) => continue,
+                other => other.map_err(fail)?,
+            };
+            rustix::fs::flock(&dir, FlockOperation::LockExclusive).map_err(fail)?;
+            // Whoever had the lock may have removed the directory.
+            let (Ok(ours), Ok(there)) = (rustix::fs::fstat(&dir), rustix::fs::stat(&path)) else { continue };
+            if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino) {
+                return Ok(Self { path, dir });
+            }
+        }
+    }
+
+    pub(crate) fn read(&self) -> Result<State> {
+        read_in(self.dir.as_fd(), &self.path)
+    }
+
+    /// Replaces the state by rename.
+    pub(crate) fn write(&self, state: &State) -> Result<()> {
+        let fail = |errno| Failure::kernel("write", self.path.join(FILE).display(), errno);
+        let text = serde_json::to_vec(state).map_err(|error| {
+            Failure::new(protocol::ErrorKind::Internal, "write", self.path.join(FILE).display()).because(error)
+        })?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, "state.new", flags, Mode::from(0o600)).map_err(fail)?;
+        rustix::io::write(&file, &text).map_err(fail)?;
+        rustix::fs::renameat(&self.dir, "state.new", &self.dir, FILE).map_err(fail)
+    }
+
+    /// Removes the directory: nothing of the subcontainer is left.
+    pub(crate) fn remove(self) -> Result<()> {
+        for name in [FILE, "state.new"] {
+            match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(Failure::kernel("remove", self.path.join(name).display(), errno)),
+            }
+        }
+        match rustix::fs::rmdir(&self.path) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Failure::kernel("remove", self.path.display(), errno)),
+        }
+    }
+}
+
+/// The state of a subcontainer as it is this moment, without the lock.
+pub(crate) fn read(run_dir: &Path, guid: &str) -> Result<State> {
+    let path = run_dir.join(guid);
+    match open_dir(&path) {
+        Ok(dir) => read_in(dir.as_fd(), &path),
+        Err(Errno::NOENT) => Ok(State::default()),
+        Err(errno) => Err(Failure::kernel("read", path.display(), errno)),
+    }
+}
+
+/// Every subcontainer that has a state.
+pub(crate) fn guids(run_dir: &Path) -> Result<Vec<String>> {
+    let fail = |error: std::io::Error| {
+        Failure::new(protocol::ErrorKind::Kernel, "list", run_dir.display()).because(error)
+    };
+    let entries = match std::fs::read_dir(run_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(fail)?,
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| super::check_guid(name).is_ok()).collect())
+}
+
+/// When a process started, in clock ticks since boot.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; field 22 is the twentieth after it.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn read_in(dir: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<State> {
+    let fail = |errno| Failure::kernel("read", path.join(FILE).display(), errno);
+    let file = match rustix::fs::openat(dir, FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(State::default()),
+        other => other.map_err(fail)?,
+    };
+    let mut buffer = [0; 4096];
+    let read = rustix::io::read(&file, &mut buffer).map_err(fail)?;
+    serde_json::from_slice(&buffer[..read]).map_err(|error| {
+        Failure::new(protocol::ErrorKind::Corrupt, "read", path.join(FILE).display()).because(error)
+    })
+}
+
+fn make_dir(path: &Path) -> std::result::Result<(), Errno> {
+    match rustix::fs::mkdir(path, Mode::from(0o700)) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn open_dir(path: &Path) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+}

@@ -5,7 +5,7 @@
 
 mod docker;
 mod index;
-mod oci;
+pub(crate) mod oci;
 
 use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
@@ -232,6 +232,13 @@ impl Import<'_> {
             LayerRecord { size: unpacked.size, entries: unpacked.entries, has_root: unpacked.has_root };
         self.work.finish_layer(name, &unpacked.diff_id, &record)?;
         Ok(unpacked.diff_id)
+    }
+
+    /// Unpacks a blob whose own digest was verified as it arrived.
+    pub(crate) fn unpack_blob(&self, digest: Digest, bytes: File, diff_id: Digest) -> Result<()> {
+        let label = digest.to_string();
+        self.unpack(Layer { label, bytes: Box::new(bytes), digest: None, size: None, diff_id: Some(diff_id) })
+            .map(drop)
     }
 
     /// Unpacks the layers that are not there yet, in order, and commits.

@@ -43,7 +43,7 @@ pub(crate) use commit::Image;
 pub(crate) use work::Work;
 
 use crate::tree::{ensure_dir, ensure_dir_at, open_dir_at, read_file_at, text_names_in};
-use crate::{Cancel, Digest, Error, Limits, Progress, Result, archive};
+use crate::{Cancel, Digest, Error, Limits, Progress, Pull, Result, archive, registry};
 
 /// The image store of a data directory. Cheap to clone, safe to use from several threads and processes.
 #[derive(Clone, Debug)]
@@ -145,6 +145,13 @@ impl Store {
             names::check(name)?;
         }
         archive::import(self, path, name, progress, cancel)
+    }
+
+    /// Pulls an image from a registry. Blocks; runs its own network thread. What was fetched when it breaks off is
+    /// kept and used by the next pull of the same blobs, or goes with [`Store::gc`].
+    pub fn pull(&self, what: &Pull<'_>, progress: &dyn Progress, cancel: &Cancel) -> Result<ImageInfo> {
+        names::check(what.name.unwrap_or(what.reference))?;
+        registry::pull(self, what, progress, cancel)
     }
 
     /// Every image, oldest first.

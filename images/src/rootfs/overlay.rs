@@ -116,7 +116,7 @@ fn page(layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<OwnedFd, Fai
         return Err(("fit into one page the layers of", Errno::TOOBIG));
     }
     let target = format!("/proc/self/fd/{}/{name}", point.as_raw_fd());
-    let options = std::ffi::CString::new(options).ok().ok_or_else(|| ("mount overlay of", Errno::INVAL))?;
+    let options = std::ffi::CString::new(options).ok().ok_or(("mount overlay of", Errno::INVAL))?;
     rustix::mount::mount("start-container", &target, "overlay", MountFlags::NODEV, options.as_c_str())
         .map_err(|errno| ("mount overlay of", errno))?;
     rustix::fs::openat(point, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

@@ -440,8 +440,8 @@ impl<'l, I: Input> Reader<'l, I> {
             *header.as_mut_bytes() = block;
             let malformed = || self.entry_error(&entry.path, Refusal::Header("sparse map"));
             for part in header.sparse().iter().filter(|part| !part.is_empty()) {
-                map.push(part.offset().ok().ok_or_else(|| malformed())?);
-                map.push(part.length().ok().ok_or_else(|| malformed())?);
+                map.push(part.offset().ok().ok_or_else(malformed)?);
+                map.push(part.length().ok().ok_or_else(malformed)?);
             }
             if map.len() as u64 * 8 > self.limits.extended_header {
                 return Err(

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use linux::kernel::Features;
 use protocol::subcontainer::IdMap;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -42,6 +43,7 @@ pub fn bind(source: &Path, target: &Path, options: &BindOptions) -> Result<(), E
         what: &what,
         readonly: options.readonly,
         recursive: options.recursive,
+        features: Features::get(),
         extents: &extents,
     };
     let mount = tree::clone(&handle, &attributes, &IdMapNamespaces::default())?;

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
+use linux::kernel::Features;
 use linux::resolve::{New, beneath, beneath_no_links, create_file_beneath, mkdir_beneath};
 use linux::userns::Extent;
 use protocol::subcontainer::{FileType, Mount, MountSource};
@@ -19,6 +20,7 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 pub struct Sources {
     data_dir: OwnedFd,
     namespaces: IdMapNamespaces,
+    features: Features,
 }
 
 /// Where a source is, and what may be made there.
@@ -45,7 +47,13 @@ impl Sources {
         let failed = |source| Error::OpenDataDir { path: data_dir.to_owned(), source };
         let flags = DIRECTORY | OFlags::CLOEXEC;
         let data_dir = rustix::fs::open(data_dir, flags, Mode::empty()).map_err(failed)?;
-        Ok(Self { data_dir, namespaces: IdMapNamespaces::default() })
+        Ok(Self { data_dir, namespaces: IdMapNamespaces::default(), features: *Features::get() })
+    }
+
+    /// With other calls than the newest that this kernel has: for tests of the older ways.
+    #[must_use]
+    pub fn with_features(self, features: Features) -> Self {
+        Self { features, ..self }
     }
 
     /// Makes a detached mount of what `mount` asks for: read-only where it says so and always for assets, without
@@ -109,8 +117,13 @@ impl Sources {
         };
         let extents = extents(&place.what, mount)?;
         let source = self.open_place(&place, &extents)?;
-        let attributes =
-            Attributes { what: &place.what, readonly: place.readonly, recursive: false, extents: &extents };
+        let attributes = Attributes {
+            what: &place.what,
+            readonly: place.readonly,
+            recursive: false,
+            features: &self.features,
+            extents: &extents,
+        };
         tree::clone(&source, &attributes, &self.namespaces)
     }
 

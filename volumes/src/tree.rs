@@ -40,6 +40,8 @@ pub(crate) struct Attributes<'a> {
     pub(crate) what: &'a str,
     pub(crate) readonly: bool,
     pub(crate) recursive: bool,
+    /// Which of the kernel's newer calls to use.
+    pub(crate) features: &'a Features,
     /// The id map; empty for none.
     pub(crate) extents: &'a [Extent],
 }
@@ -50,7 +52,7 @@ pub(crate) fn clone(
     attributes: &Attributes<'_>,
     maps: &IdMapNamespaces,
 ) -> Result<Prepared, Error> {
-    let &Attributes { what, readonly, recursive, extents } = attributes;
+    let &Attributes { what, readonly, recursive, features, extents } = attributes;
     let failed = |source| Error::Clone { what: what.to_owned(), source };
     let is_directory = linux::mount::identify(source).map_err(failed)?.is_directory;
     let namespace = match extents {
@@ -71,7 +73,7 @@ pub(crate) fn clone(
         propagation: Some(propagation),
         userns: namespace.as_deref().map(AsFd::as_fd),
     };
-    let tree = linux::mount::clone_tree(source, recursive, &attr, Features::get());
+    let tree = linux::mount::clone_tree(source, recursive, &attr, features);
     let tree = tree.map_err(|source| match (source, extents) {
         (Errno::INVAL, [_, ..]) => Error::SetIdMap { what: what.to_owned(), source },
         _ => failed(source),

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use linux::kernel::Features;
 use linux::mount::FsContext;
 use protocol::subcontainer::{FileType, IdMap, Mount, MountSource};
 use rustix::fs::{Mode, OFlags};
@@ -19,10 +20,12 @@ use volumes::{Error, Prepared, Sources};
 pub(crate) enum On {
     /// The machine's own disk.
     Disk,
+    /// The same, by the calls of the oldest kernel that we run on.
+    DiskOldCalls,
     Tmpfs,
 }
 
-pub(crate) const EVERYWHERE: [On; 2] = [On::Disk, On::Tmpfs];
+pub(crate) const EVERYWHERE: [On; 3] = [On::Disk, On::DiskOldCalls, On::Tmpfs];
 
 /// `outside/` holds a tmpfs; in it `data/` (another tmpfs, or a directory of the disk), and `rootfs/`, a shared mount
 /// of its own.
@@ -61,7 +64,7 @@ impl World {
         let outside = scratch.path().to_owned();
         mount_tmpfs(&outside);
         let data = match on {
-            On::Disk => disk.path().to_owned(),
+            On::Disk | On::DiskOldCalls => disk.path().to_owned(),
             On::Tmpfs => {
                 let data = outside.join("data");
                 std::fs::create_dir(&data).unwrap();
@@ -77,7 +80,10 @@ impl World {
         mount_tmpfs(&rootfs_path);
         mount_change(&rootfs_path, MountPropagationFlags::SHARED).unwrap();
         let rootfs = open(&rootfs_path);
-        let sources = Sources::open(&data).unwrap();
+        let mut sources = Sources::open(&data).unwrap();
+        if matches!(on, On::DiskOldCalls) {
+            sources = sources.with_features(Features::floor());
+        }
         Self { outside, data, rootfs_path, rootfs, sources, disk, scratch }
     }
 

@@ -50,20 +50,25 @@ fn both_ways_give_the_same_list() {
 
 #[test]
 fn another_namespace_is_listed_both_ways() {
-    let mut child = std::process::Command::new("unshare")
-        .args(["-m", "sh", "-c", "mount -t tmpfs only-there /mnt && echo ready && read line"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = [0; 6];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
-    let old = list(Some(pid), &Features::floor()).unwrap();
-    let new = list(Some(pid), Features::get()).unwrap();
+    private_mounts();
+    let (started, is_started) = std::sync::mpsc::channel();
+    let (end, is_ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        private_mounts();
+        let context = FsContext::open("tmpfs").unwrap();
+        context.string("source", "only-there").unwrap();
+        context.create().unwrap();
+        let tree = context.mount(MountAttrFlags::empty()).unwrap();
+        linux::mount::attach(tree, directory(std::path::Path::new("/mnt"))).unwrap();
+        started.send(rustix::thread::gettid()).unwrap();
+        is_ended.recv().unwrap_err();
+    });
+    let thread_id = is_started.recv().unwrap();
+    let old = list(Some(thread_id), &Features::floor()).unwrap();
+    let new = list(Some(thread_id), Features::get()).unwrap();
     let own = list(None, Features::get()).unwrap();
-    drop(child.stdin.take());
-    child.wait().unwrap();
+    drop(end);
+    thread.join().unwrap();
     let there = |mounts: &[Mount]| mounts.iter().any(|mount| mount.source.as_deref() == Some(b"only-there"));
     assert!(there(&old) && there(&new) && !there(&own));
     same(old, new);

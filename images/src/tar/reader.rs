@@ -151,14 +151,15 @@ impl<'l, I: Input> Reader<'l, I> {
         Ok(true)
     }
 
-    fn finish_entry(&mut self) -> Result<()> {
-        let rest = self.left + self.padding;
+    /// Reads past what is left of the current entry. False where it ends within the padding of its last block.
+    fn finish_entry(&mut self) -> Result<bool> {
+        let (left, padding) = (self.left, self.padding);
         (self.left, self.padding) = (0, 0);
-        if !self.input.skip(rest)? {
+        if !self.input.skip(left)? {
             return Err(self.layer_error(Refusal::Truncated));
         }
-        self.position += rest;
-        Ok(())
+        self.position += left + padding;
+        self.input.skip(padding)
     }
 
     /// The next entry; `None` at the end, after which only zeros may follow. `must_end` says whether an archive
@@ -167,8 +168,9 @@ impl<'l, I: Input> Reader<'l, I> {
         let mut extended = Extended::default();
         let mut block = [0; BLOCK];
         loop {
-            self.finish_entry()?;
-            if !self.block(&mut block)? {
+            // Some writers (umoci's insert) never finish: the contents are whole, padding and end are missing.
+            let whole = self.finish_entry()?;
+            if !whole || !self.block(&mut block)? {
                 let reason = if extended.any { Refusal::Truncated } else { Refusal::NoEnd };
                 return if must_end || extended.any { Err(self.layer_error(reason)) } else { Ok(None) };
             }

@@ -92,3 +92,236 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// A tar archive made entry by entry, honest or not.
+#[derive(Clone, Default)]
+pub(crate) struct Tar(pub(crate) Vec<u8>);
+
+/// One header, changed at will before it is summed.
+pub(crate) struct Head(pub(crate) tar::Header);
+
+impl Head {
+    pub(crate) fn new(kind: u8, name: &str) -> Self {
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..name.len().min(100)]
+            .copy_from_slice(&name.as_bytes()[..name.len().min(100)]);
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_mode(if kind == b'5' { 0o755 } else { 0o644 });
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_000_000_000);
+        header.set_size(0);
+        Self(header)
+    }
+
+    pub(crate) fn link(mut self, target: &str) -> Self {
+        self.0.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+        self
+    }
+
+    pub(crate) fn mode(mut self, mode: u32) -> Self {
+        self.0.set_mode(mode);
+        self
+    }
+
+    pub(crate) fn owner(mut self, uid: u64, gid: u64) -> Self {
+        self.0.set_uid(uid);
+        self.0.set_gid(gid);
+        self
+    }
+
+    pub(crate) fn size(mut self, size: u64) -> Self {
+        self.0.set_size(size);
+        self
+    }
+
+    pub(crate) fn device(mut self, major: u32, minor: u32) -> Self {
+        self.0.set_device_major(major).unwrap();
+        self.0.set_device_minor(minor).unwrap();
+        self
+    }
+}
+
+impl Tar {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn head(self, mut head: Head) -> Self {
+        head.0.set_cksum();
+        self.raw(head.0.as_bytes())
+    }
+
+    pub(crate) fn padded(self, bytes: &[u8]) -> Self {
+        let padding = bytes.len().next_multiple_of(512) - bytes.len();
+        self.raw(bytes).raw(&vec![0; padding])
+    }
+
+    pub(crate) fn entry(self, head: Head, bytes: &[u8]) -> Self {
+        self.head(head.size(bytes.len() as u64)).padded(bytes)
+    }
+
+    pub(crate) fn file(self, name: &str, bytes: &[u8]) -> Self {
+        self.entry(Head::new(b'0', name), bytes)
+    }
+
+    pub(crate) fn dir(self, name: &str) -> Self {
+        self.head(Head::new(b'5', name))
+    }
+
+    pub(crate) fn symlink(self, name: &str, target: &str) -> Self {
+        self.head(Head::new(b'2', name).link(target))
+    }
+
+    pub(crate) fn hard_link(self, name: &str, target: &str) -> Self {
+        self.head(Head::new(b'1', name).link(target))
+    }
+
+    /// Extended records for the next entry.
+    pub(crate) fn pax(self, records: &[(&str, &[u8])]) -> Self {
+        let mut body = Vec::new();
+        for (key, value) in records {
+            let rest = key.len() + value.len() + 3;
+            let length = (rest + 1..).find(|length| length.to_string().len() + rest == *length).unwrap();
+            body.extend_from_slice(format!("{length} {key}=").as_bytes());
+            body.extend_from_slice(value);
+            body.push(b'\n');
+        }
+        self.entry(Head::new(b'x', "pax"), &body)
+    }
+
+    pub(crate) fn end(self) -> Vec<u8> {
+        self.raw(&[0; 1024]).0
+    }
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+/// A layer as it is stored, and the digest of what it contains.
+pub(crate) struct Layer {
+    pub(crate) media_type: &'static str,
+    pub(crate) stored: Vec<u8>,
+    pub(crate) diff_id: String,
+}
+
+impl Layer {
+    pub(crate) fn plain(tar: Vec<u8>) -> Self {
+        let diff_id = images::Digest::of(&tar).to_string();
+        Self { media_type: "application/vnd.oci.image.layer.v1.tar", stored: tar, diff_id }
+    }
+
+    pub(crate) fn gzip(tar: &[u8]) -> Self {
+        let diff_id = images::Digest::of(tar).to_string();
+        Self { media_type: "application/vnd.oci.image.layer.v1.tar+gzip", stored: gzip(tar), diff_id }
+    }
+
+    pub(crate) fn zstd(tar: &[u8]) -> Self {
+        let diff_id = images::Digest::of(tar).to_string();
+        Self { media_type: "application/vnd.oci.image.layer.v1.tar+zstd", stored: zstd(tar), diff_id }
+    }
+}
+
+/// An OCI layout: documents that can be changed before it is written.
+pub(crate) struct Layout {
+    pub(crate) config: serde_json::Value,
+    pub(crate) manifest: serde_json::Value,
+    pub(crate) name: Option<String>,
+    pub(crate) blobs: Vec<(String, Vec<u8>)>,
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    images::Digest::of(bytes).hex()
+}
+
+impl Layout {
+    pub(crate) fn new(layers: Vec<Layer>) -> Self {
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let config = serde_json::json!({
+            "architecture": std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"), "os": "linux",
+            "config": {"Env": ["PATH=/bin", "MULTI=a\nb"], "User": "7:8", "Cmd": ["/bin/sh"]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        });
+        let described: Vec<_> = layers
+            .iter()
+            .map(|layer| serde_json::json!({"mediaType": layer.media_type, "digest": format!("sha256:{}", hex(&layer.stored)), "size": layer.stored.len()}))
+            .collect();
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {}, "layers": described,
+        });
+        let blobs = layers.into_iter().map(|layer| (hex(&layer.stored), layer.stored)).collect();
+        Self { config, manifest, name: None, blobs }
+    }
+
+    /// All files of the layout, by path.
+    pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let config = self.config.to_string().into_bytes();
+        let mut manifest = self.manifest.clone();
+        if manifest["config"] == serde_json::json!({}) {
+            manifest["config"] = serde_json::json!({
+                "mediaType": "application/vnd.oci.image.config.v1+json", "digest": format!("sha256:{}", hex(&config)), "size": config.len(),
+            });
+        }
+        let manifest = manifest.to_string().into_bytes();
+        let mut described = serde_json::json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": format!("sha256:{}", hex(&manifest)), "size": manifest.len(),
+        });
+        if let Some(name) = &self.name {
+            described["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": name});
+        }
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [described]});
+        let mut files = vec![
+            ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+            ("index.json".to_owned(), index.to_string().into_bytes()),
+            (format!("blobs/sha256/{}", hex(&config)), config),
+            (format!("blobs/sha256/{}", hex(&manifest)), manifest),
+        ];
+        files.extend(self.blobs.iter().map(|(hex, bytes)| (format!("blobs/sha256/{hex}"), bytes.clone())));
+        files
+    }
+
+    pub(crate) fn directory(&self, dir: &Path) -> PathBuf {
+        for (path, bytes) in self.files() {
+            let path = dir.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        dir.to_owned()
+    }
+
+    pub(crate) fn archive(&self) -> Vec<u8> {
+        // The index last, as writers that stream have it.
+        let mut files = self.files();
+        files.reverse();
+        files.iter().fold(Tar::new(), |tar, (path, bytes)| tar.file(path, bytes)).end()
+    }
+
+    /// The same image as a docker-archive.
+    pub(crate) fn docker(&self) -> Vec<u8> {
+        let config = self.config.to_string().into_bytes();
+        let names: Vec<String> = self.blobs.iter().map(|(hex, _)| format!("{hex}/layer.tar")).collect();
+        let manifest = serde_json::json!([{
+            "Config": format!("{}.json", hex(&config)), "RepoTags": self.name.iter().collect::<Vec<_>>(), "Layers": names,
+        }]);
+        let mut tar = Tar::new();
+        for (name, (hex, bytes)) in names.iter().zip(&self.blobs) {
+            tar = tar.dir(&format!("{hex}/")).file(name, bytes);
+        }
+        tar.file(&format!("{}.json", hex(&config)), &config)
+            .file("manifest.json", manifest.to_string().as_bytes())
+            .end()
+    }
+}

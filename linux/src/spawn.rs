@@ -15,7 +15,7 @@
 //!   restore pid namespace and signals
 //! ```
 //!
-//! The child allocates nothing, takes no lock and calls nothing of libc: only the system calls in [`ops`].
+//! The child allocates nothing, takes no lock and calls nothing of libc: only the system calls of `ops`.
 //! It never decides: what to do on an absent path is said in the script.
 
 use std::ffi::CString;

@@ -32,11 +32,7 @@ impl Failure {
     }
 
     /// As [`Failure::because`], when `condition` holds.
-    pub(crate) fn because_if(
-        self,
-        condition: bool,
-        cause: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Self {
+    pub(crate) fn because_if(self, condition: bool, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         if condition { self.because(cause) } else { self }
     }
 
@@ -109,7 +105,11 @@ impl fmt::Display for Failure {
         {
             return cause.fmt(f);
         }
-        if self.subject.is_empty() { f.write_str(&self.step) } else { write!(f, "{} {}", self.step, self.subject) }
+        if self.subject.is_empty() {
+            f.write_str(&self.step)
+        } else {
+            write!(f, "{} {}", self.step, self.subject)
+        }
     }
 }
 

@@ -32,8 +32,12 @@ pub(crate) fn reexecute() -> Result<()> {
         Err(Errno::PERM) => return Ok(()),
         other => other.map_err(|errno| Failure::kernel("clone mount of", exe, errno))?,
     };
-    mount_setattr(&clone, false, &MountAttr { set: MountAttrFlags::MOUNT_ATTR_RDONLY, ..MountAttr::default() })
-        .map_err(|errno| Failure::kernel("make read-only", exe, errno))?;
+    mount_setattr(
+        &clone,
+        false,
+        &MountAttr { set: MountAttrFlags::MOUNT_ATTR_RDONLY, ..MountAttr::default() },
+    )
+    .map_err(|errno| Failure::kernel("make read-only", exe, errno))?;
     let text = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
     let args: Vec<CString> = std::env::args_os().map(|arg| text(arg.into_vec())).collect();
     let env: Vec<CString> = std::env::vars_os()

@@ -98,7 +98,8 @@ pub enum Op {
     PivotRoot,
     /// `sethostname(2)`.
     Hostname(CString),
-    /// `setsid(2)`, and standard input as the controlling terminal if it is one to be.
+    /// `setsid(2)`, and standard input as the controlling terminal if it is one to be. Belongs to
+    /// [`super::Script::closed_ops`]: before, standard input is still the parent's.
     Session {
         /// Descriptor 0 is the terminal.
         controlling_terminal: bool,

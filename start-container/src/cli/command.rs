@@ -88,7 +88,11 @@ impl Options {
 
     /// Our own streams, or terminals in their place: by default exactly when ours are terminals.
     fn io(&self) -> Result<Io> {
-        let own = [std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal()];
+        let own = [
+            std::io::stdin().is_terminal(),
+            std::io::stdout().is_terminal(),
+            std::io::stderr().is_terminal(),
+        ];
         let duplicate = |fd: std::os::fd::BorrowedFd<'_>| -> Result<Arc<OwnedFd>> {
             rustix::io::fcntl_dupfd_cloexec(fd, 3)
                 .map(Arc::new)
@@ -120,7 +124,8 @@ impl Launch {
         let mut rootfs = find(&machine, rootfs)?;
         let options = self.options.command()?;
         let guard = machine.guard(&machine.group(rootfs.guid())?)?;
-        let (mut io, stderr) = relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
+        let (mut io, stderr) =
+            relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
         let launch = sub::Launch {
             command: (!command.is_empty()).then_some(command),
             init: self.init,
@@ -158,7 +163,8 @@ impl Exec {
                 .because(std::io::Error::other("it is not running"))
         })?;
         let image = machine.image_config(&rootfs)?;
-        let (mut io, stderr) = relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
+        let (mut io, stderr) =
+            relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
         let group = machine.command_group(&leader)?;
         let guard = match machine.guard(&group) {
             Ok(guard) => guard,

@@ -65,7 +65,17 @@ impl Image {
                 show_new(context, &image.map_err(Failure::from)?)
             }
             Self::Pull { reference, name, platform, insecure } => {
-                let _ = (reference, name, platform, insecure); todo!()
+                let bars = progress::Bars::new(!context.json);
+                let what = images::Pull {
+                    reference: &reference,
+                    name: name.as_deref(),
+                    platform: platform.as_deref(),
+                    insecure,
+                    credentials: images::Credentials::Configured,
+                };
+                let image = store.pull(&what, &bars, &cancel_on_ctrl_c()?);
+                bars.clear();
+                show_new(context, &image.map_err(Failure::from)?)
             }
             Self::Ls => {
                 let list = store.list().map_err(Failure::from)?;

@@ -26,7 +26,9 @@ const OWN_FAILURE: u8 = 125;
 /// process is launched in it (`subcontainer launch`); commands run in a container that runs (`subcontainer exec`).
 /// None of these needs a daemon. The daemon (`start-container daemon`) serves the same to the TypeScript SDK.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "\
+#[command(
+    version,
+    after_help = "\
 Try it, as root:
   start-container image import busybox.tar --name busybox
   rootfs=$(start-container subcontainer create-fs busybox)
@@ -35,7 +37,8 @@ Try it, as root:
   start-container subcontainer destroy-fs $rootfs
 
 Exit codes: the command's own; 128+N when signal N ended it; 127 when it does not exist inside; 126 when it cannot
-be executed; 125 when start-container itself failed.")]
+be executed; 125 when start-container itself failed."
+)]
 struct Cli {
     /// Where images, volumes and rootfs are kept.
     #[arg(
@@ -111,7 +114,9 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Subcontainer(command) => command.run(&context),
         Command::Image(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
-        Command::Daemon(daemon) => daemon.run(&context.data_dir, &context.run_dir).map(|()| ExitCode::SUCCESS),
+        Command::Daemon(daemon) => {
+            daemon.run(&context.data_dir, &context.run_dir).map(|()| ExitCode::SUCCESS)
+        }
         Command::BindMount(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::PipeWrap(command) => command.run(),
     };
@@ -143,9 +148,9 @@ fn hint(failure: &Failure) -> Option<&'static str> {
     match failure.kind {
         ErrorKind::NotRunning => Some("launch it first: start-container subcontainer launch ROOTFS &"),
         ErrorKind::NotFound if failure.step.contains("image") => Some("start-container image ls"),
-        ErrorKind::UnknownUser => {
-            Some("names are looked up in the container's own /etc/passwd and /etc/group; numbers need no entry")
-        }
+        ErrorKind::UnknownUser => Some(
+            "names are looked up in the container's own /etc/passwd and /etc/group; numbers need no entry",
+        ),
         _ => None,
     }
 }

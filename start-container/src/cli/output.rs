@@ -1,6 +1,10 @@
 //! The one place that prints.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks here and nowhere else")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line speaks here and nowhere else"
+)]
 
 use std::io::{IsTerminal, Write};
 
@@ -34,7 +38,8 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
         }
     }
     let print = |cells: &[String]| {
-        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         line(padded.join("  ").trim_end());
     };
     print(&head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>());

@@ -35,7 +35,8 @@ impl PipeWrap {
         let env: Vec<String> = std::env::var("PATH").map(|path| format!("PATH={path}")).into_iter().collect();
         let name = self.command.first().map_or("", String::as_str);
         let text = |text: Vec<u8>| {
-            CString::new(text).map_err(|error| Failure::new(ErrorKind::Invalid, "read command", "").because(error))
+            CString::new(text)
+                .map_err(|error| Failure::new(ErrorKind::Invalid, "read command", "").because(error))
         };
         let script = Script {
             namespaces: 0,

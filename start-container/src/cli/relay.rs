@@ -81,11 +81,14 @@ impl Foreground<'_> {
             });
             match rustix::event::poll(&mut fds, None) {
                 Err(Errno::INTR) => continue,
-                other => other.map_err(|errno| Failure::kernel("wait for process", self.process.pid, errno))?,
+                other => {
+                    other.map_err(|errno| Failure::kernel("wait for process", self.process.pid, errno))?
+                }
             };
             let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
             let (signal, ended) = (ready(Some(0)), ready(Some(1)));
-            let (from_terminal, from_stderr, from_stdin) = (ready(terminal_at), ready(stderr_at), ready(stdin_at));
+            let (from_terminal, from_stderr, from_stdin) =
+                (ready(terminal_at), ready(stderr_at), ready(stdin_at));
             drop(fds);
             if signal {
                 self.forward()?;
@@ -115,9 +118,9 @@ impl Foreground<'_> {
         match self.process.try_wait() {
             Ok(outcome) => Ok(outcome),
             // Somebody else's child: only a kernel from 6.15 on tells us.
-            Err(Errno::CHILD) => {
-                Ok(Some(linux::pidfd::exit_info(&self.process.pidfd).map_or(Outcome::Unknown, process::outcome)))
-            }
+            Err(Errno::CHILD) => Ok(Some(
+                linux::pidfd::exit_info(&self.process.pidfd).map_or(Outcome::Unknown, process::outcome),
+            )),
             Err(errno) => Err(Failure::kernel("wait for process", self.process.pid, errno)),
         }
     }
@@ -131,7 +134,8 @@ impl Foreground<'_> {
                 && let (Some(terminal), Some(size)) = (&self.terminal, own_size())
             {
                 // The kernel sends SIGWINCH to whoever is in its foreground.
-                terminal::resize(terminal.as_fd(), size).map_err(|errno| Failure::kernel("resize terminal", "", errno))?;
+                terminal::resize(terminal.as_fd(), size)
+                    .map_err(|errno| Failure::kernel("resize terminal", "", errno))?;
                 continue;
             }
             self.process.signal(signal).map_err(|errno| Failure::kernel("pass on", signal, errno))?;

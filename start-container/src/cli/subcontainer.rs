@@ -72,7 +72,9 @@ pub(super) struct Which {
 
 /// The rootfs that a person named by path or id.
 pub(super) fn find(machine: &Machine, text: &str) -> Result<Rootfs> {
-    if text.contains('/') { machine.rootfs_at(Path::new(text)) } else {
+    if text.contains('/') {
+        machine.rootfs_at(Path::new(text))
+    } else {
         check_guid(text)?;
         machine.rootfs(text)
     }
@@ -102,11 +104,13 @@ impl Subcontainer {
             }
             Self::DestroyFs(which) => {
                 // The last part of a path is the id; the path itself may be gone already.
-                let name = Path::new(&which.rootfs).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let name =
+                    Path::new(&which.rootfs).file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 if which.rootfs.contains('/') && Path::new(&which.rootfs).exists() {
                     machine.rootfs_at(Path::new(&which.rootfs))?;
                 }
                 machine.destroy(name)?;
+                machine.release()?;
             }
             Self::Ls => {
                 let list = machine.list()?;
@@ -167,7 +171,11 @@ fn describe(info: &SubcontainerInfo) {
         lines.push(format!("mount    {} from {source}, {access}", mount.mountpoint));
         for map in &mount.idmap {
             let (from, to, range) = (map.from_id, map.to_id, map.range);
-            lines.push(format!("         ids {from}..{} there are {to}..{} inside", from + range, to + range));
+            lines.push(format!(
+                "         ids {from}..{} there are {to}..{} inside",
+                from + range,
+                to + range
+            ));
         }
     }
     output::line(&lines.join("\n"));

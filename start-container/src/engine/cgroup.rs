@@ -67,7 +67,9 @@ impl Hierarchy {
             match make_dir(base.as_fd(), guid).and_then(|()| open_dir(base.as_fd(), guid)) {
                 Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(errno) => return Err(fail(errno)),
-                Ok(dir) => return Ok(Group { dir: Arc::new(dir), parent: Arc::new(base), name: guid.to_owned() }),
+                Ok(dir) => {
+                    return Ok(Group { dir: Arc::new(dir), parent: Arc::new(base), name: guid.to_owned() });
+                }
             }
         }
         Err(fail(Errno::BUSY))

@@ -107,11 +107,9 @@ pub(crate) fn join(process: &Process, leader: &Arc<OwnedFd>, stdio: [Arc<OwnedFd
 
 /// What launch and exec share: everything after the namespaces.
 fn command(process: &Process, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
-    let ops = vec![
-        Op::NewKeyring,
-        Op::Session { controlling_terminal: process.terminal() == Some(true) },
-    ];
-    let mut closed_ops = Vec::with_capacity(4);
+    let mut closed_ops = Vec::with_capacity(6);
+    // Its standard input is the container's by now: that is what becomes the controlling terminal.
+    closed_ops.push(Op::Session { controlling_terminal: process.terminal() == Some(true) });
     for limit in process.rlimits().iter().flatten() {
         closed_ops.push(Op::ResourceLimit(limit.typ() as u32, limit.soft(), limit.hard()));
     }
@@ -131,7 +129,7 @@ fn command(process: &Process, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
         namespaces: 0,
         pid_namespace: None,
         cgroup: None,
-        ops,
+        ops: vec![Op::NewKeyring],
         stdio,
         keep: Vec::new(),
         closed_ops,
@@ -158,13 +156,14 @@ fn credentials(process: &Process) -> Credentials {
     let mask = |set: &Option<std::collections::HashSet<Capability>>| {
         set.iter().flatten().fold(0, |mask, capability| mask | 1_u64 << number(*capability))
     };
-    let capabilities = process.capabilities().as_ref().map_or_else(Capabilities::default, |sets| Capabilities {
-        bounding: mask(sets.bounding()),
-        permitted: mask(sets.permitted()),
-        effective: mask(sets.effective()),
-        inheritable: mask(sets.inheritable()),
-        ambient: mask(sets.ambient()),
-    });
+    let capabilities =
+        process.capabilities().as_ref().map_or_else(Capabilities::default, |sets| Capabilities {
+            bounding: mask(sets.bounding()),
+            permitted: mask(sets.permitted()),
+            effective: mask(sets.effective()),
+            inheritable: mask(sets.inheritable()),
+            ambient: mask(sets.ambient()),
+        });
     Credentials {
         uid: user.uid(),
         gid: user.gid(),
@@ -240,7 +239,8 @@ fn options(mount: &Mount) -> Options {
             "noatime" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
             "strictatime" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
             "rbind" => parsed.recursive = true,
-            "rw" | "suid" | "dev" | "exec" | "relatime" | "bind" | "rslave" | "slave" | "private" | "rprivate" => {}
+            "rw" | "suid" | "dev" | "exec" | "relatime" | "bind" | "rslave" | "slave" | "private"
+            | "rprivate" => {}
             other => parsed.data.push(match other.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                 None => (other.to_owned(), None),
@@ -265,6 +265,8 @@ fn source(mount: &Mount) -> Result<Mounted> {
                     let value = value.as_deref().map(|value| cstring("mounts", value)).transpose()?;
                     Ok((cstring("mounts", key)?, value))
                 })
+                // What `mount` and `df` show as the device.
+                .chain([Ok((c"source".to_owned(), Some(cstring("mounts", typ)?)))])
                 .collect::<Result<_>>()?,
             attributes: u64::from(options.attributes.bits()),
         }),
@@ -280,7 +282,8 @@ fn source(mount: &Mount) -> Result<Mounted> {
         _ => {
             let tree = Arc::new(instance(typ, &options).map_err(fail)?);
             if typ == "tmpfs" && mount.destination() == Path::new("/dev") {
-                device::populate(&tree).map_err(|errno| Failure::kernel("create devices in", "/dev", errno))?;
+                device::populate(&tree)
+                    .map_err(|errno| Failure::kernel("create devices in", "/dev", errno))?;
             }
             Ok(Mounted::Tree(tree))
         }
@@ -295,13 +298,15 @@ fn instance(typ: &str, options: &Options) -> std::result::Result<OwnedFd, Errno>
             None => rustix::mount::fsconfig_set_flag(context.as_fd(), key)?,
         }
     }
+    rustix::mount::fsconfig_set_string(context.as_fd(), "source", typ)?;
     rustix::mount::fsconfig_create(context.as_fd())?;
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, options.attributes)
 }
 
 /// A devpts of its own for a terminal that is opened before the container exists.
 pub(crate) fn devpts(spec: &Spec) -> Result<Option<OwnedFd>> {
-    let Some(mount) = spec.mounts().iter().flatten().find(|mount| mount.typ().as_deref() == Some("devpts")) else {
+    let Some(mount) = spec.mounts().iter().flatten().find(|mount| mount.typ().as_deref() == Some("devpts"))
+    else {
         return Ok(None);
     };
     instance("devpts", &options(mount))

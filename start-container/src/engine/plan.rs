@@ -68,7 +68,8 @@ pub(crate) fn process(command: &Command<'_>, user: &User) -> Result<Process> {
     for text in command.args {
         no_nul("read command", text)?;
     }
-    let cwd = command.options.cwd.as_deref().or(command.image.workdir.as_deref()).filter(|dir| !dir.is_empty());
+    let cwd =
+        command.options.cwd.as_deref().or(command.image.workdir.as_deref()).filter(|dir| !dir.is_empty());
     let cwd = cwd.unwrap_or("/");
     no_nul("read working directory", cwd)?;
     if !cwd.starts_with('/') {
@@ -195,7 +196,11 @@ fn mounts(relaxations: Relaxations) -> Result<Vec<Mount>> {
 }
 
 fn no_nul(step: &str, text: &str) -> Result<()> {
-    if text.contains('\0') { Err(Failure::new(ErrorKind::Invalid, format!("{step} (holds a NUL byte)"), "")) } else { Ok(()) }
+    if text.contains('\0') {
+        Err(Failure::new(ErrorKind::Invalid, format!("{step} (holds a NUL byte)"), ""))
+    } else {
+        Ok(())
+    }
 }
 
 fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
@@ -228,14 +233,21 @@ mod tests {
         let image = ImageConfig { workdir: Some("/srv".into()), ..Default::default() };
         assert_eq!(plan(&Default::default(), &image).unwrap().cwd(), &PathBuf::from("/srv"));
         let options = CommandOptions { cwd: Some("relative".into()), ..Default::default() };
-        assert_eq!(plan(&options, &image).unwrap_err().to_string(), "read working directory (not absolute) relative");
+        assert_eq!(
+            plan(&options, &image).unwrap_err().to_string(),
+            "read working directory (not absolute) relative"
+        );
     }
 
     #[test]
     fn other_users_start_without_capabilities() {
         let args = ["true".to_owned()];
-        let command =
-            Command { args: &args, options: &Default::default(), image: &Default::default(), terminal: false };
+        let command = Command {
+            args: &args,
+            options: &Default::default(),
+            image: &Default::default(),
+            terminal: false,
+        };
         let user = User { uid: 7, gid: 7, groups: vec![], home: "/".into() };
         let process = process(&command, &user).unwrap();
         let capabilities = process.capabilities().clone().unwrap();
@@ -247,7 +259,8 @@ mod tests {
     #[test]
     fn names_that_cannot_be_environment_variables_are_refused() {
         for name in ["", "A=B", "A\0"] {
-            let options = CommandOptions { env: [(name.to_owned(), String::new())].into(), ..Default::default() };
+            let options =
+                CommandOptions { env: [(name.to_owned(), String::new())].into(), ..Default::default() };
             assert_eq!(plan(&options, &Default::default()).unwrap_err().kind, ErrorKind::Invalid);
         }
     }

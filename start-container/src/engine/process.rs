@@ -73,13 +73,16 @@ pub(crate) fn failure(error: SpawnError) -> Failure {
     match (&error.step, error.errno) {
         (FailedStep::Exec(program), errno) => exec_failure(program, errno),
         (FailedStep::PidNamespace, Errno::SRCH | Errno::INVAL) => {
-            Failure::new(ErrorKind::NotRunning, "join namespaces", "of a leader that has ended").because(error)
+            Failure::new(ErrorKind::NotRunning, "join namespaces", "of a leader that has ended")
+                .because(error)
         }
         (FailedStep::Op(step), errno) => Failure::new(kind_of(errno), step.clone(), "").because(errno),
         (FailedStep::Clone | FailedStep::PidNamespace, errno) => {
             Failure::new(kind_of(errno), "start process", "").because(error)
         }
-        (FailedStep::Descriptors, errno) => Failure::new(kind_of(errno), "set up descriptors", "").because(errno),
+        (FailedStep::Descriptors, errno) => {
+            Failure::new(kind_of(errno), "set up descriptors", "").because(errno)
+        }
     }
 }
 

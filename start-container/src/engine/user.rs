@@ -157,7 +157,10 @@ mod tests {
     #[test]
     fn s10_a_name_brings_its_groups_and_home() {
         let user = look("postgres").unwrap();
-        assert_eq!((user.uid, user.gid, user.groups, user.home.as_str()), (101, 103, vec![102, 50], "/var/lib/postgresql"));
+        assert_eq!(
+            (user.uid, user.gid, user.groups, user.home.as_str()),
+            (101, 103, vec![102, 50], "/var/lib/postgresql")
+        );
     }
 
     #[test]

@@ -170,7 +170,9 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
             Ok(message) => message,
             Err(problem) => {
                 let code = if problem.is_data() { -32600 } else { -32700 };
-                connection.send(&error(Id::Null, ErrorObject::owned(code, problem.to_string(), None::<()>))).await;
+                connection
+                    .send(&error(Id::Null, ErrorObject::owned(code, problem.to_string(), None::<()>)))
+                    .await;
                 continue;
             }
         };
@@ -191,7 +193,8 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
         };
         match &*message.method {
             "hello" => {
-                let answer = if greeted { Err(out_of_order("hello came twice")) } else { hello(&host, &message) };
+                let answer =
+                    if greeted { Err(out_of_order("hello came twice")) } else { hello(&host, &message) };
                 greeted |= answer.is_ok();
                 connection.send(&respond(id, answer)).await;
             }
@@ -206,7 +209,9 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
                 }
                 Err(problem) => connection.send(&error(id, problem)).await,
             },
-            _ if !greeted => connection.send(&respond(id, Err(out_of_order("the first request must be hello")))).await,
+            _ if !greeted => {
+                connection.send(&respond(id, Err(out_of_order("the first request must be hello")))).await
+            }
             _ => {
                 // A semaphore that is never closed always gives.
                 let slot = Arc::clone(&slots).acquire_owned().await;
@@ -260,7 +265,10 @@ fn dispatch(
                 callback(id, params, ConnectionId(connection.id as _), limit, extensions).await
             }
             Some(MethodCallback::Sync(callback)) => callback(id, params, limit, extensions),
-            _ => MethodResponse::error(id, ErrorObject::owned(-32601, format!("unknown method {method}"), None::<()>)),
+            _ => MethodResponse::error(
+                id,
+                ErrorObject::owned(-32601, format!("unknown method {method}"), None::<()>),
+            ),
         };
         connection.send(response.as_json().get()).await;
         if let Some(number) = number {

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use protocol::file::{
-    ChmodParams, ChownParams, DirEntry, EntryKind, MkdirParams, PathParams, ReadParams, ReadResult, ReaddirResult,
-    ReadlinkResult, RemoveParams, RenameParams, StatResult, SymlinkParams, WriteParams,
+    ChmodParams, ChownParams, DirEntry, EntryKind, MkdirParams, PathParams, ReadParams, ReadResult,
+    ReaddirResult, ReadlinkResult, RemoveParams, RenameParams, StatResult, SymlinkParams, WriteParams,
 };
 use protocol::subcontainer::Empty;
 use protocol::{Data, ErrorKind};
@@ -60,7 +60,12 @@ impl Place<'_> {
             return Err(Errno::INVAL);
         }
         let parent = if parent.is_empty() { "/" } else { parent };
-        let dir = linux::resolve::in_root(&self.root, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir = linux::resolve::in_root(
+            &self.root,
+            parent,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         check_file_system(&dir)?;
         Ok((dir, name))
     }
@@ -214,12 +219,11 @@ pub(super) fn mkdir(machine: &Machine, p: &MkdirParams) -> Result<Empty> {
 pub(super) fn remove(machine: &Machine, p: &RemoveParams) -> Result<Empty> {
     let place = place(machine, &p.guid, &p.path)?;
     let fail = place.fail("remove");
-    let removed = place.parent().and_then(|(dir, name)| {
-        match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+    let removed =
+        place.parent().and_then(|(dir, name)| match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
             Err(Errno::ISDIR) if p.recursive => remove_tree(&dir, name),
             other => other,
-        }
-    });
+        });
     match removed {
         Err(Errno::NOENT) if p.force => Ok(Empty {}),
         other => other.map(|()| Empty {}).map_err(fail),
@@ -229,7 +233,9 @@ pub(super) fn remove(machine: &Machine, p: &RemoveParams) -> Result<Empty> {
 /// Removes a directory by handle, following no link. A mount inside is busy and stays, with what holds it.
 fn remove_tree(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = rustix::fs::ResolveFlags::NO_XDEV | rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
+    let resolve = rustix::fs::ResolveFlags::NO_XDEV
+        | rustix::fs::ResolveFlags::BENEATH
+        | rustix::fs::ResolveFlags::NO_SYMLINKS;
     let dir = rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)?;
     let names: Vec<_> = rustix::fs::Dir::read_from(&dir)?
         .filter_map(std::result::Result::ok)
@@ -285,7 +291,8 @@ pub(super) fn chown(machine: &Machine, p: &ChownParams) -> Result<Empty> {
 }
 
 fn by_path(place: &Place<'_>) -> std::result::Result<OwnedFd, Errno> {
-    let file = linux::resolve::in_root(&place.root, place.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let file =
+        linux::resolve::in_root(&place.root, place.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     check_file_system(&file)?;
     Ok(file)
 }

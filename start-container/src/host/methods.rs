@@ -29,11 +29,14 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
     table.blocking("image.list", |host, _: Empty| {
         Ok(ImageListResult { images: host.machine.store.list().map_err(Failure::from)? })
     });
-    table.blocking("image.inspect", |host, p: ImageParams| host.machine.store.get(&p.image_id).map_err(Failure::from));
+    table.blocking("image.inspect", |host, p: ImageParams| {
+        host.machine.store.get(&p.image_id).map_err(Failure::from)
+    });
     table.blocking("image.remove", |host, p: ImageParams| {
         host.machine.store.remove(&p.image_id).map_err(Failure::from)
     });
-    table.blocking("image.gc", |host, _: Empty| host.machine.store.gc(&images::Silent).map_err(Failure::from));
+    table
+        .blocking("image.gc", |host, _: Empty| host.machine.store.gc(&images::Silent).map_err(Failure::from));
     table.add("subcontainer.createFs", create_fs);
     table.add("subcontainer.destroyFs", |host, _, p: GuidParams| async move {
         answer(host.destroy(&p.guid).await.map(|()| Empty {}))
@@ -54,8 +57,12 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
     table.add("subcontainer.wait", run::wait);
     table.blocking("subcontainer.kill", |host, p: process::KillParams| run::kill(host, &p));
     table.blocking("subcontainer.resize", |host, p: process::ResizeParams| run::resize(host, &p));
-    table.blocking("subcontainer.list", |host, _: Empty| Ok(ListResult { subcontainers: host.machine.list()? }));
-    table.blocking("subcontainer.inspect", |host, p: GuidParams| host.machine.info(&host.machine.rootfs(&p.guid)?));
+    table.blocking("subcontainer.list", |host, _: Empty| {
+        Ok(ListResult { subcontainers: host.machine.list()? })
+    });
+    table.blocking("subcontainer.inspect", |host, p: GuidParams| {
+        host.machine.info(&host.machine.rootfs(&p.guid)?)
+    });
     table.blocking("subcontainer.stats", |host, p: GuidParams| host.machine.stats(&p.guid));
     table.add("subcontainer.detach", |host, _, p: GuidParams| async move { answer(detach(&host, p).await) });
     table.add("subcontainer.attach", attach);
@@ -132,7 +139,14 @@ async fn import(host: Arc<Host>, call: Call, p: ImportParams) -> Answer<protocol
 
 async fn pull(host: Arc<Host>, call: Call, p: PullParams) -> Answer<protocol::image::ImageInfo> {
     with_progress(host, call, move |host, progress, cancel| {
-        let _ = (host, progress, cancel, p); todo!()
+        let what = images::Pull {
+            reference: &p.reference,
+            name: p.name.as_deref(),
+            platform: p.platform.as_deref(),
+            insecure: p.insecure,
+            credentials: images::Credentials::Configured,
+        };
+        host.machine.store.pull(&what, progress, cancel).map_err(Failure::from)
     })
     .await
 }
@@ -212,10 +226,16 @@ async fn detach(host: &Arc<Host>, p: GuidParams) -> Result<Empty> {
     Ok(Empty {})
 }
 
-async fn attach(host: Arc<Host>, call: Call, p: GuidParams) -> Answer<protocol::subcontainer::SubcontainerInfo> {
+async fn attach(
+    host: Arc<Host>,
+    call: Call,
+    p: GuidParams,
+) -> Answer<protocol::subcontainer::SubcontainerInfo> {
     if host.owner(&p.guid).is_some_and(|owner| owner.id != call.connection.id) {
-        return Err(object(&Failure::new(ErrorKind::Busy, "attach to", &p.guid)
-            .because(std::io::Error::other("another connection owns it"))));
+        return Err(object(
+            &Failure::new(ErrorKind::Busy, "attach to", &p.guid)
+                .because(std::io::Error::other("another connection owns it")),
+        ));
     }
     let (worker, guid) = (Arc::clone(&host), p.guid.clone());
     let info = blocking(move || {

@@ -47,7 +47,11 @@ impl Daemon {
     pub(crate) fn run(self, data_dir: &Path, run_dir: &Path) -> Result<()> {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .init();
         // Nothing that shares our memory on its way into a container may be looked into from there.
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .map_err(|errno| Failure::kernel("set dumpable", "", errno))?;
@@ -64,7 +68,9 @@ impl Daemon {
     }
 
     async fn serve(self, machine: Machine) -> Result<()> {
-        let fail = |step: &'static str| move |error: std::io::Error| Failure::new(ErrorKind::Kernel, step, "").because(error);
+        let fail = |step: &'static str| {
+            move |error: std::io::Error| Failure::new(ErrorKind::Kernel, step, "").because(error)
+        };
         let (socket, _only_one) = self.door(machine.data_dir())?;
         let host = Host::new(machine);
         recover::recover(&host).await;
@@ -94,7 +100,7 @@ impl Daemon {
         // The next host replaces a stale socket anyway.
         let _absent = rustix::fs::unlink(&socket);
         host.close_all().await;
-        Ok(())
+        state::blocking(move || host.machine.release()).await
     }
 
     /// The socket's path in its directory, which belongs to one host at a time.
@@ -105,11 +111,14 @@ impl Daemon {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(errno) => return Err(Failure::kernel("create", dir.display(), errno)),
         }
-        let open = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let open = |path: &Path| {
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        };
         let data = open(data_dir).map_err(|errno| Failure::kernel("open", data_dir.display(), errno))?;
         let rpc = if self.socket.is_none() {
             let rpc = open(&dir).map_err(|errno| Failure::kernel("open", dir.display(), errno))?;
-            rustix::fs::fchmod(&rpc, Mode::from(0o700)).map_err(|errno| Failure::kernel("chmod", dir.display(), errno))?;
+            rustix::fs::fchmod(&rpc, Mode::from(0o700))
+                .map_err(|errno| Failure::kernel("chmod", dir.display(), errno))?;
             rpc
         } else {
             data

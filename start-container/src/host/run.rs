@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use linux::signal::Signal;
 use protocol::process::{
-    ExecParams, ExecResult, KillParams, KillResult, LaunchParams, Outcome, ResizeParams, SpawnParams, SpawnResult,
-    Stdio, Streams, WaitParams, WaitResult,
+    ExecParams, ExecResult, KillParams, KillResult, LaunchParams, Outcome, ResizeParams, SpawnParams,
+    SpawnResult, Stdio, Streams, WaitParams, WaitResult,
 };
 use protocol::session::{EventKind, StreamKind};
 use protocol::subcontainer::Empty;
@@ -171,7 +171,8 @@ pub(super) async fn exec(host: Arc<Host>, call: Call, p: ExecParams) -> Answer<E
     let (worker, command, options) = (Arc::clone(&host), p.command, p.options);
     let started = blocking(move || {
         let wanted = |yes| if yes { Stdio::Pipe } else { Stdio::Null };
-        let wanted = Streams { stdin: wanted(has_input), stdout: Stdio::Pipe, stderr: Stdio::Pipe, terminal: None };
+        let wanted =
+            Streams { stdin: wanted(has_input), stdout: Stdio::Pipe, stderr: Stdio::Pipe, terminal: None };
         let (io, ends) = streams(&wanted)?;
         let (process, _) = start(&worker, &running, &command, &options, &io)?;
         Ok((process, ends))
@@ -287,7 +288,9 @@ fn start(
     io: &Io,
 ) -> Result<(Process, Option<OwnedFd>)> {
     let group = host.machine.command_group(&running.leader)?;
-    host.machine.exec(&running.leader, &running.image, command, options, io, group.clone()).inspect_err(|_| group.retire())
+    host.machine
+        .exec(&running.leader, &running.image, command, options, io, group.clone())
+        .inspect_err(|_| group.retire())
 }
 
 /// What the process gets, and what we keep.

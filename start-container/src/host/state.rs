@@ -229,7 +229,9 @@ impl Entry {
 pub(super) type Owned = (HashSet<String>, HashSet<String>);
 
 /// Does what blocks where it may.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Failure::new(ErrorKind::Internal, "work", "").because(error)),
@@ -237,7 +239,13 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
 }
 
 /// A descriptor that tasks can wait on.
-#[allow(deprecated, reason = "its successor is unsafe for types that may close the descriptor; an Arc<OwnedFd> cannot")]
-pub(super) fn watched(fd: Arc<OwnedFd>, interest: tokio::io::Interest) -> std::io::Result<AsyncFd<Arc<OwnedFd>>> {
+#[allow(
+    deprecated,
+    reason = "its successor is unsafe for types that may close the descriptor; an Arc<OwnedFd> cannot"
+)]
+pub(super) fn watched(
+    fd: Arc<OwnedFd>,
+    interest: tokio::io::Interest,
+) -> std::io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::with_interest(fd, interest)
 }

@@ -43,7 +43,8 @@ pub(super) async fn relay(
     // O_NONBLOCK belongs to the open file: the process has the other end, which is another one.
     let _unset = rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK);
     let interest = if kind == StreamKind::Stdin { Interest::WRITABLE } else { Interest::READABLE };
-    let interest = if kind == StreamKind::Terminal { Interest::READABLE | Interest::WRITABLE } else { interest };
+    let interest =
+        if kind == StreamKind::Terminal { Interest::READABLE | Interest::WRITABLE } else { interest };
     let result = match watched(Arc::clone(&end), interest) {
         Err(_) => End::Stream,
         Ok(pipe) => match kind {
@@ -118,7 +119,11 @@ async fn input(pipe: &Pipe, stream: &UnixStream, buffered: &[u8]) -> End {
                     }
                 } else {
                     let read = stream.async_io(Interest::READABLE, || {
-                        if readable_now(stream.as_fd()) { Ok(()) } else { Err(std::io::ErrorKind::WouldBlock.into()) }
+                        if readable_now(stream.as_fd()) {
+                            Ok(())
+                        } else {
+                            Err(std::io::ErrorKind::WouldBlock.into())
+                        }
                     });
                     tokio::select! {
                         ready = read => if ready.is_err() { return End::Client },
@@ -210,7 +215,9 @@ async fn writable(stream: &UnixStream) -> bool {
             _ => Ok(fds[0].revents()),
         }
     });
-    write.await.is_ok_and(|events| !events.intersects(rustix::event::PollFlags::ERR | rustix::event::PollFlags::HUP))
+    write
+        .await
+        .is_ok_and(|events| !events.intersects(rustix::event::PollFlags::ERR | rustix::event::PollFlags::HUP))
 }
 
 /// Ends when the client has closed its connection. What it sends meanwhile means nothing here.

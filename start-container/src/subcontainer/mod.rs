@@ -33,8 +33,8 @@ use crate::engine::terminal::Terminal;
 use crate::engine::{compile, plan, process, user};
 use crate::error::{Failure, Result};
 
-mod stats;
 pub(crate) mod state;
+mod stats;
 
 use state::{LeaderRecord, Locked, State};
 
@@ -133,7 +133,7 @@ impl Machine {
             let lock = Locked::acquire(&self.run_dir, &guid)?;
             lock.write(&State { owner: Some(self.data_dir.clone()), ..State::default() })?;
         }
-        let options = images::rootfs::Options { name, throwaway, guid: Some(guid.clone()), ..Default::default() };
+        let options = images::rootfs::Options { name, throwaway, guid: Some(guid.clone()) };
         let created = Rootfs::create(&self.store, image, options).map_err(Failure::from);
         if created.is_err() && owned {
             Locked::acquire(&self.run_dir, &guid)?.remove()?;
@@ -199,20 +199,34 @@ impl Machine {
         let lock = Locked::acquire(&self.run_dir, guid)?;
         if let Some(group) = self.hierarchy.existing(guid) {
             group.destroy()?;
-            self.hierarchy.tidy();
         }
+        self.hierarchy.tidy();
         Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
         lock.remove()
     }
 
+    /// Takes away what is there for all subcontainers, if there is none.
+    pub(crate) fn release(&self) -> Result<()> {
+        self.hierarchy.tidy();
+        Rootfs::release(&self.data_dir).map_err(Failure::from)
+    }
+
     /// Starts the leader. Returns it with the host's end of its terminal, if it has one.
-    pub(crate) fn launch(&self, rootfs: &mut Rootfs, launch: &Launch<'_>) -> Result<(Leader, Option<OwnedFd>)> {
+    pub(crate) fn launch(
+        &self,
+        rootfs: &mut Rootfs,
+        launch: &Launch<'_>,
+    ) -> Result<(Leader, Option<OwnedFd>)> {
         let guid = &rootfs.guid().to_owned();
         let lock = Locked::acquire(&self.run_dir, guid)?;
         let state = lock.read()?;
         if let Some(leader) = self.find_leader(guid, &state)? {
             let pid = leader.process.pid;
-            return Err(Failure::new(ErrorKind::Exists, "launch in", format!("{guid} (its leader {pid} runs)")));
+            return Err(Failure::new(
+                ErrorKind::Exists,
+                "launch in",
+                format!("{guid} (its leader {pid} runs)"),
+            ));
         }
         rootfs.ensure_mounted().map_err(Failure::from)?;
         let root = rootfs.handle().map_err(Failure::from)?;
@@ -283,9 +297,14 @@ impl Machine {
                 return Err(failure);
             }
         };
-        let record = LeaderRecord { pid: process.pid, start_time: state::start_time(process.pid).unwrap_or(0), since };
+        let record =
+            LeaderRecord { pid: process.pid, start_time: state::start_time(process.pid).unwrap_or(0), since };
         lock.write(&State { leader: Some(record), exited: None, ..state })?;
-        let root = root_of(process.pid)?;
+        let root = match root_of(process.pid) {
+            // It has ended already: nothing will run in it, and its files are where they were.
+            Err(failure) if failure.kind == ErrorKind::NotFound => root,
+            other => other?,
+        };
         Ok((Leader { process, root: Arc::new(root), since }, master))
     }
 
@@ -444,7 +463,9 @@ impl Machine {
     pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
         self.rootfs(guid)?;
         let pids = match self.hierarchy.existing(guid) {
-            Some(group) => group.processes().map_err(|errno| Failure::kernel("list processes of", guid, errno))?,
+            Some(group) => {
+                group.processes().map_err(|errno| Failure::kernel("list processes of", guid, errno))?
+            }
             None => Vec::new(),
         };
         Ok(stats::of(&pids))
@@ -557,7 +578,8 @@ fn streams(io: &Io, terminal: Option<Terminal>, uid: u32) -> Result<([Arc<OwnedF
 
 /// A pipe, both ends close-on-exec.
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| Failure::kernel("create pipe", "", errno))
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| Failure::kernel("create pipe", "", errno))
 }
 
 /// `/dev/null`, read and write.
@@ -588,7 +610,9 @@ fn unpublish_proc(rootfs: &Path) {
 
 /// Two spellings of one mountpoint.
 fn same_path(a: &str, b: &str) -> bool {
-    let parts = |path: &str| path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect::<Vec<_>>();
+    let parts = |path: &str| {
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect::<Vec<_>>()
+    };
     parts(a) == parts(b)
 }
 

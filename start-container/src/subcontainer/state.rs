@@ -78,7 +78,8 @@ impl Locked {
     pub(crate) fn write(&self, state: &State) -> Result<()> {
         let fail = |errno| Failure::kernel("write", self.path.join(FILE).display(), errno);
         let text = serde_json::to_vec(state).map_err(|error| {
-            Failure::new(protocol::ErrorKind::Internal, "write", self.path.join(FILE).display()).because(error)
+            Failure::new(protocol::ErrorKind::Internal, "write", self.path.join(FILE).display())
+                .because(error)
         })?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.dir, "state.new", flags, Mode::from(0o600)).map_err(fail)?;

@@ -34,7 +34,8 @@ impl images::Progress for Bars {
         let Ok(mut bars) = self.bars.lock() else { return };
         let bar = bars.entry(stage.to_owned()).or_insert_with(|| {
             let template = "{msg:40} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = self.all.add(ProgressBar::new(total.unwrap_or(0)).with_style(style));
             bar.set_message(stage.chars().take(40).collect::<String>());
             bar

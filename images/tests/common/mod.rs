@@ -43,6 +43,8 @@ impl Data {
     pub(crate) fn tree(&self) -> Vec<String> {
         let mut paths = Vec::new();
         walk(&self.path(), &mut paths);
+        // Empty files to lock, made on first use.
+        paths.retain(|path| !path.ends_with("/lock"));
         paths.sort();
         paths
     }

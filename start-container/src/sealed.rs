@@ -12,6 +12,7 @@ use linux::mount::{MountAttr, mount_setattr};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use rustix::process::DumpableBehavior;
 
 use crate::error::{Failure, Result};
 
@@ -25,7 +26,9 @@ pub(crate) fn reexecute() -> Result<()> {
     let file = rustix::fs::open(exe, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     let mount = rustix::fs::fstatvfs(&file).map_err(fail)?;
     if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Ok(());
+        // And nothing that shares our memory on its way into a container may be looked into from there.
+        return rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|errno| Failure::kernel("set dumpable", "", errno));
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let clone = match rustix::mount::open_tree(CWD, exe, flags) {

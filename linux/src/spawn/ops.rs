@@ -269,6 +269,7 @@ fn place(from: i32, to: usize, close_on_exec: bool) -> Result<(), Errno> {
 
 /// Never returns on success.
 pub(super) fn exec(prepared: &Prepared, program: usize) -> Errno {
+    default_signals();
     let none = 0_u64;
     let unblock = [libc::SIG_SETMASK as usize, &raw const none as usize, 0, 8, 0];
     if let Err(errno) = sys(libc::SYS_rt_sigprocmask, unblock) {
@@ -290,6 +291,17 @@ pub(super) fn exec(prepared: &Prepared, program: usize) -> Errno {
         }
     }
     found
+}
+
+/// Every signal to its default. `CLONE_CLEAR_SIGHAND` resets handlers, but what the parent ignores (Rust's runtime:
+/// SIGPIPE; a shell's background job: SIGINT) would stay ignored, through `execve` too.
+fn default_signals() {
+    // `struct sigaction` of the kernel: SIG_DFL, no flags, no restorer, an empty mask.
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // SIGKILL and SIGSTOP refuse.
+        let _ = sys(libc::SYS_rt_sigaction, [signal, default.as_ptr() as usize, 0, 8, 0]);
+    }
 }
 
 const CLOEXEC: usize = libc::O_CLOEXEC as usize;

@@ -22,8 +22,8 @@ use crate::subcontainer::{self as sub, Io, Machine};
 /// What `launch` and `exec` share.
 #[derive(Debug, Args)]
 struct Options {
-    /// Set an environment variable inside
-    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse_env)]
+    /// Set an environment variable inside; NAME alone takes our own value, and no other process sees it
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = parse_env)]
     env: Vec<(String, String)>,
     /// Read environment variables from a file of NAME=VALUE lines
     #[arg(long, value_name = "FILE")]
@@ -224,8 +224,12 @@ fn split(args: &[String]) -> Result<(&str, &[String])> {
 
 fn parse_env(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("must be NAME=VALUE".into()),
+        Some(("", _)) => Err("has no name".into()),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        // What is on a command line, everybody on the machine can read.
+        None => std::env::var(text)
+            .map(|value| (text.to_owned(), value))
+            .map_err(|error| format!("has no value, and ours has none either ({error})")),
     }
 }
 
@@ -250,6 +254,7 @@ mod tests {
         assert_eq!(parse_size("24:80:1:2").unwrap(), TerminalSize { rows: 24, cols: 80 });
         assert!(parse_size("24").is_err() && parse_size("24:x").is_err() && parse_size("1:2:3").is_err());
         assert_eq!(parse_env("A=b=c").unwrap(), ("A".into(), "b=c".into()));
-        assert!(parse_env("A").is_err() && parse_env("=b").is_err());
+        assert!(parse_env("NOT_SET_ANYWHERE").is_err() && parse_env("=b").is_err());
+        assert_eq!(parse_env("PATH").unwrap().1, std::env::var("PATH").unwrap());
     }
 }

@@ -52,9 +52,6 @@ impl Daemon {
             .with_writer(std::io::stderr)
             .with_target(false)
             .init();
-        // Nothing that shares our memory on its way into a container may be looked into from there.
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-            .map_err(|errno| Failure::kernel("set dumpable", "", errno))?;
         let machine = Machine::open(data_dir, run_dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -561,9 +561,13 @@ impl Guard {
 fn streams(io: &Io, terminal: Option<Terminal>, uid: u32) -> Result<([Arc<OwnedFd>; 3], Option<OwnedFd>)> {
     let mut stdio = io.stdio.clone();
     if io.own {
+        let fail = |errno| Failure::kernel("give streams to user", uid, errno);
         for fd in &stdio {
-            rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)
-                .map_err(|errno| Failure::kernel("give streams to user", uid, errno))?;
+            // Pipes only: anything else, /dev/null for one, is the machine's.
+            let stat = rustix::fs::fstat(fd).map_err(fail)?;
+            if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo {
+                rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None).map_err(fail)?;
+            }
         }
     }
     let Some(Terminal { master, slave }) = terminal else { return Ok((stdio, None)) };

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 /// One connection.
@@ -47,6 +49,20 @@ impl RpcError {
     #[must_use]
     pub fn subject(&self) -> &str {
         self.data["subject"].as_str().unwrap_or("")
+    }
+}
+
+/// What a message holds as text or in base64.
+///
+/// # Panics
+/// When it is neither.
+#[must_use]
+#[track_caller]
+pub fn bytes(data: &Value) -> Vec<u8> {
+    match (data["text"].as_str(), data["base64"].as_str()) {
+        (Some(text), None) => text.as_bytes().to_vec(),
+        (None, Some(text)) => STANDARD.decode(text).expect("base64"),
+        _ => panic!("neither text nor base64: {data}"),
     }
 }
 
@@ -213,6 +229,6 @@ impl Rpc {
     pub fn output(&mut self, guid: &str, command: &[&str]) -> String {
         let result = self.exec(guid, command);
         assert_eq!(result["outcome"], json!({"kind": "exit", "code": 0}), "{result}");
-        result["stdout"]["text"].as_str().expect("text").to_owned()
+        String::from_utf8(bytes(&result["stdout"])).expect("text")
     }
 }

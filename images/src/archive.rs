@@ -219,6 +219,10 @@ impl Import<'_> {
     fn rootfs<'a>(&self, bytes: Box<dyn Read + Send + '_>, source: &Source<'_>) -> Result<Found<'a>> {
         let label = source.path.to_owned();
         let diff_id = self.unpack(Layer { label, bytes, digest: None, size: None, diff_id: None })?;
+        // Known only now: it may be in the store already, and then ours need not be written to disk.
+        if self.work.uses(&diff_id)?.is_some() {
+            self.work.forget_layer(&diff_id)?;
+        }
         let config = Config::of_rootfs(diff_id);
         Ok(Found { names: Vec::new(), manifest: None, config, layers: Vec::new() })
     }

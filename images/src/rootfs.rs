@@ -26,7 +26,9 @@ use rustix::io::Errno;
 
 use self::record::Record;
 use crate::store::{Store, flock, now};
-use crate::tree::{ensure_dir, open_dir, open_dir_at, remove_all, replace_file_at, text_names_in};
+use crate::tree::{
+    ensure_dir, open_dir, open_dir_at, remove_all, remove_dir, replace_file_at, text_names_in,
+};
 use crate::{Digest, Error, Result};
 
 pub(crate) use record::users;
@@ -48,7 +50,6 @@ pub struct Rootfs {
     data_dir: PathBuf,
     dir: OwnedFd,
     record: Record,
-    root: Option<OwnedFd>,
 }
 
 impl Rootfs {
@@ -85,7 +86,7 @@ impl Rootfs {
             }
             (dir, record)
         };
-        let mut made = Self { data_dir: dirs.path.clone(), dir, record, root: None };
+        let made = Self { data_dir: dirs.path.clone(), dir, record };
         match made.mount(true) {
             Ok(()) => Ok(made),
             Err(error) => {
@@ -106,7 +107,7 @@ impl Rootfs {
             Err(errno) => return Err(Error::kernel("open directory of", format!("rootfs {guid}"))(errno)),
         };
         let record = Record::read(&dir, guid)?;
-        Ok(Self { data_dir: data_dir.to_owned(), dir, record, root: None })
+        Ok(Self { data_dir: data_dir.to_owned(), dir, record })
     }
 
     /// The rootfs that is mounted at this path; a path of any other kind is [`Error::NotARootfs`].
@@ -212,21 +213,18 @@ impl Rootfs {
     }
 
     /// Mounts it where it is not: after the machine was restarted. A throw-away one is lost by then.
-    pub fn ensure_mounted(&mut self) -> Result<()> {
+    pub fn ensure_mounted(&self) -> Result<()> {
         let _lock = self.lock()?;
         if is_mount(&self.path())? {
             return Ok(());
         }
-        self.root = None;
         self.mount(false)
     }
 
-    /// A handle (`O_PATH`) on the root directory of the mounted tree.
+    /// A handle (`O_PATH`) on the root directory of the mounted tree. While it is open, unmounting takes a longer
+    /// way: close it before [`Rootfs::destroy`].
     pub fn handle(&self) -> Result<OwnedFd> {
         let failed = || Error::kernel("open", format!("rootfs {}", self.record.guid));
-        if let Some(root) = &self.root {
-            return rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(failed());
-        }
         let path = self.path();
         if !is_mount(&path)? {
             return Err(failed()(Errno::NOTCONN));
@@ -263,45 +261,17 @@ impl Rootfs {
             Err(errno) if !absent(errno) => return Err(failed("remove mount point of")(errno)),
             _ => {}
         }
-        if let Some(dir) = dir {
-            for part in ["work", "upper"] {
-                remove_all(&dir, part).map_err(failed("remove contents of"))?;
-            }
-            // All but the record, which goes last: while it is there, this can be found and done again.
-            for rest in text_names_in(&dir).map_err(failed("read directory of"))? {
-                if rest != record::FILE {
-                    remove_all(&dir, rest.as_str()).map_err(failed("remove contents of"))?;
-                }
-            }
-            for (from, name, flags) in
-                [(&dir, record::FILE, AtFlags::empty()), (&all, guid, AtFlags::REMOVEDIR)]
-            {
-                match rustix::fs::unlinkat(from, name, flags) {
-                    Err(errno) if !absent(errno) => return Err(failed("remove record of")(errno)),
-                    _ => {}
-                }
+        let Some(dir) = dir else { return Ok(()) };
+        remove_work(&dir).map_err(failed("remove work directory of"))?;
+        remove_dir(&dir, "upper").map_err(failed("remove contents of"))?;
+        // The record goes last: while it is there, this can be found and done again.
+        for name in [record::NEW_FILE, record::FILE] {
+            match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+                Err(errno) if !absent(errno) => return Err(failed("remove record of")(errno)),
+                _ => {}
             }
         }
-        Ok(())
-    }
-
-    /// Unmounts `D/subcontainers` when no rootfs is mounted there: nothing of ours is left in the machine's mounts.
-    /// It is made again when it is needed. For whoever has destroyed the last one and is about to end.
-    pub fn release(data_dir: &Path) -> Result<()> {
-        use rustix::mount::UnmountFlags;
-        let path = data_dir.join("subcontainers");
-        let empty = match open_dir(&path).and_then(text_names_in) {
-            Err(Errno::NOENT) => return Ok(()),
-            names => names.map_err(Error::kernel("read directory", "subcontainers"))?.is_empty(),
-        };
-        if !empty || !is_mount(&path)? {
-            return Ok(());
-        }
-        // Not lazily: somebody who is about to mount holds it open, and keeps it.
-        match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
-            Err(errno) => Err(Error::kernel("unmount", "subcontainers")(errno)),
-        }
+        remove_dir(&all, guid).map_err(failed("remove directory of"))
     }
 
     /// Held until dropped; another process's destroy or mount of the same rootfs waits.
@@ -313,7 +283,7 @@ impl Rootfs {
     }
 
     /// Makes the overlay and attaches it.
-    fn mount(&mut self, new: bool) -> Result<()> {
+    fn mount(&self, new: bool) -> Result<()> {
         let record = &self.record;
         let failed = |step| Error::kernel(step, format!("rootfs {}", record.guid));
         let lowers = self.open_layers()?;
@@ -347,10 +317,7 @@ impl Rootfs {
         let lowers: Vec<&OwnedFd> = self.distinct().into_iter().rev().map(|index| &lowers[index]).collect();
         let layers =
             overlay::Layers { lowers: &lowers, upper: &upper, work: &work, volatile: record.throwaway };
-        let root =
-            overlay::mount(&layers, &point, &record.guid).map_err(|(step, errno)| failed(step)(errno))?;
-        self.root = Some(root);
-        Ok(())
+        overlay::mount(&layers, &point, &record.guid).map_err(|(step, errno)| failed(step)(errno))
     }
 
     /// Handles on the trees of all layers, lowest first; at least one.
@@ -407,6 +374,25 @@ impl Rootfs {
 fn make_dir(dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
     open_dir_at(dir, name)
+}
+
+/// Removes overlay's work directory. Where a throw-away rootfs was never used for more than reading and writing,
+/// what is in it is known (6 calls, not 30); else it is removed as any tree.
+fn remove_work(dir: &OwnedFd) -> Result<(), Errno> {
+    // Nothing inside a container reaches this directory, so it holds no links to be led by.
+    let dirty = rustix::fs::unlinkat(dir, "work/work/incompat/volatile/dirty", AtFlags::empty());
+    if dirty.is_ok() {
+        for known in ["work/work/incompat/volatile", "work/work/incompat"] {
+            match rustix::fs::unlinkat(dir, known, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    match rustix::fs::unlinkat(dir, "work/work", AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => remove_dir(dir, "work"),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Is something mounted at exactly this path?

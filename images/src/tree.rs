@@ -80,15 +80,17 @@ pub(crate) fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 /// Reads a whole file that was opened for reading.
 pub(crate) fn read_all(fd: impl AsFd) -> Result<Vec<u8>, Errno> {
     let size = usize::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
-    let mut bytes = Vec::with_capacity(size + 1);
+    // Files of the store have the size that fstat says; those of /proc say none.
+    let mut bytes = Vec::with_capacity(if size == 0 { 16 << 10 } else { size });
     loop {
-        if bytes.capacity() == bytes.len() {
-            bytes.reserve(bytes.len().max(64));
-        }
         match rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut bytes)) {
             Ok(0) => return Ok(bytes),
+            Ok(_) if bytes.len() == size => return Ok(bytes),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
+        }
+        if bytes.capacity() == bytes.len() {
+            bytes.reserve(bytes.len());
         }
     }
 }
@@ -173,13 +175,21 @@ const DEPTH: usize = 48;
 pub(crate) fn remove_all(dir: impl AsFd, name: impl rustix::path::Arg) -> Result<(), Errno> {
     let dir = dir.as_fd();
     name.into_with_c_str(|name| match unlink(dir, name, FileType::Unknown) {
-        Err(Errno::ISDIR) => remove_dir(dir, name, None, 0),
+        Err(Errno::ISDIR) => remove_within(dir, name, None, 0),
         Err(Errno::NOENT) => Ok(()),
         result => result,
     })
 }
 
-fn remove_dir(
+/// The same, for what is most likely a directory.
+pub(crate) fn remove_dir(dir: impl AsFd, name: &str) -> Result<(), Errno> {
+    rustix::path::Arg::into_with_c_str(name, |text| match remove_within(dir.as_fd(), text, None, 0) {
+        Err(Errno::NOTDIR) => remove_all(&dir, text),
+        result => result,
+    })
+}
+
+fn remove_within(
     parent: BorrowedFd<'_>,
     name: &CStr,
     top: Option<BorrowedFd<'_>>,
@@ -199,7 +209,7 @@ fn remove_dir(
             let removed =
                 if kind == FileType::Directory { Err(Errno::ISDIR) } else { unlink(dir, &entry, kind) };
             match removed {
-                Err(Errno::ISDIR) if depth < DEPTH => remove_dir(dir, &entry, Some(top), depth + 1)?,
+                Err(Errno::ISDIR) if depth < DEPTH => remove_within(dir, &entry, Some(top), depth + 1)?,
                 Err(Errno::ISDIR) => match rmdir(dir, &entry) {
                     Err(Errno::NOTEMPTY | Errno::EXIST) => {
                         rustix::fs::renameat(dir, &entry, top, random_name()?)?;

@@ -246,14 +246,14 @@ fn s12_a_persistent_rootfs_is_mounted_again_with_what_was_written() {
     }
     fs::create_dir_all(data.path().join("rootfs").join(lost.guid()).join("work/work/incompat/volatile"))
         .unwrap();
-    let mut kept = Rootfs::open(&data.path(), kept.guid()).unwrap();
+    let kept = Rootfs::open(&data.path(), kept.guid()).unwrap();
     assert!(kept.handle().is_err());
     kept.ensure_mounted().unwrap();
     kept.ensure_mounted().unwrap();
     assert_eq!(fs::read_to_string(kept.path().join("etc/written")).unwrap(), "yes");
     let stat = rustix::fs::fstat(kept.handle().unwrap()).unwrap();
     assert_eq!(stat.st_ino, fs::metadata(kept.path()).unwrap().ino());
-    let mut lost = Rootfs::open(&data.path(), lost.guid()).unwrap();
+    let lost = Rootfs::open(&data.path(), lost.guid()).unwrap();
     assert!(matches!(lost.ensure_mounted(), Err(Error::Lost(_))));
     Rootfs::destroy(&data.path(), lost.guid()).unwrap();
 }
@@ -380,7 +380,7 @@ fn s12_whatever_a_container_left_is_removed() {
         )
         .unwrap();
         fs::remove_file(root.join("etc/motd")).unwrap();
-        fs::set_permissions(&wide, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&wide, fs::Permissions::from_mode(0o0)).unwrap();
         let marked = root.join("marked");
         fs::create_dir(&marked).unwrap();
         fs::write(marked.join("file"), "x").unwrap();

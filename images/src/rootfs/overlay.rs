@@ -46,8 +46,8 @@ type Failure = (&'static str, Errno);
 /// metadata is not copied without its data.
 const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
 
-/// Mounts an overlay at `name` in `point`, shared with nobody so far, and returns a handle on its root.
-pub(super) fn mount(layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+/// Mounts an overlay at `name` in `point`, shared with nobody so far.
+pub(super) fn mount(layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<(), Failure> {
     let mut failure = ("mount overlay for", Errno::INVAL);
     for form in [Form::Handles, Form::Paths, Form::Page] {
         match mount_as(form, layers, point, name) {
@@ -60,15 +60,13 @@ pub(super) fn mount(layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<
     Err(failure)
 }
 
-fn mount_as(form: Form, layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+fn mount_as(form: Form, layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<(), Failure> {
     let root = match form {
         Form::Handles | Form::Paths => detached(form, layers, point, name)?,
         Form::Page => page(layers, point, name)?,
     };
     // Its own peer group: what is mounted beneath reaches the containers' namespaces, which are made slaves of it.
-    mount_change(proc_path(&root), MountPropagationFlags::SHARED)
-        .map_err(|errno| ("share mount of", errno))?;
-    Ok(root)
+    mount_change(proc_path(&root), MountPropagationFlags::SHARED).map_err(|errno| ("share mount of", errno))
 }
 
 fn detached(form: Form, layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {

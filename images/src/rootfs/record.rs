@@ -13,6 +13,8 @@ use crate::tree::{open_dir, read_file_at, text_names_in, write_all};
 use crate::{Digest, Error, Result};
 
 pub(super) const FILE: &str = "rootfs.json";
+/// What it is called while it is being replaced.
+pub(super) const NEW_FILE: &str = "rootfs.json.new";
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Record {

@@ -88,6 +88,12 @@ impl<'s> Work<'s> {
         finished().map_err(Error::kernel("finish layer", diff_id.to_string()))
     }
 
+    /// Removes a layer that was unpacked in vain.
+    pub(crate) fn forget_layer(&self, diff_id: &Digest) -> Result<()> {
+        let removed = self.handle().and_then(|dir| remove_all(dir, diff_id.hex()));
+        removed.map_err(Error::kernel("remove unpacked layer", diff_id.to_string()))
+    }
+
     /// An unnamed file for what must be read more than once.
     pub(crate) fn spool(&self) -> Result<std::fs::File> {
         let opened = self.handle().and_then(|dir| {

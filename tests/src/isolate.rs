@@ -40,7 +40,7 @@ for cgroup in $CGROUPS; do
   options=${view##*/}
   umount "$view"
   case $kind in
-    cgroup2fs) [ "$UNIFIED" = no ] || mount -t cgroup2 cgroup2 "$view" ;;
+    cgroup2fs) mount -t cgroup2 cgroup2 "$view" ;;
     *) case $options in systemd) options=none,name=systemd ;; esac
        mount -t cgroup -o "$options" cgroup "$view" ;;
   esac
@@ -48,7 +48,7 @@ done
 mount --bind "$SCRATCH" /tmp
 mount -t tmpfs -o mode=755 tmpfs /run
 ip link set lo up
-unset CGROUPS SETTLE SCRATCH UNIFIED TMPDIR
+unset CGROUPS SETTLE SCRATCH TMPDIR
 cd /
 "$@" &
 wait $!
@@ -73,7 +73,7 @@ pub fn isolated(body: impl FnOnce()) {
     let program = std::env::current_exe().expect("find the test program");
     let isolation = Isolation::new();
     let arguments = ["--exact", &name, "--nocapture", "--include-ignored", "--test-threads=1"];
-    let status = isolation.command(&program, &arguments, true).status().expect("run unshare");
+    let status = isolation.command(&program, &arguments).status().expect("run unshare");
     drop(isolation);
     assert!(status.success(), "the test failed in its namespaces (see above): {status}");
 }
@@ -112,10 +112,9 @@ impl Isolation {
         Self { cgroups: Cgroups::make(), scratch }
     }
 
-    /// A command that runs the program inside. Without `unified`, a machine with both cgroup versions shows version
-    /// 1 alone there: some engines refuse to start on such a machine otherwise.
+    /// A command that runs the program inside.
     #[must_use]
-    pub fn command(&self, program: &Path, arguments: &[&str], unified: bool) -> Command {
+    pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command
             .args(["-c", ENTER, "sh"])
@@ -124,7 +123,6 @@ impl Isolation {
             .env("CGROUPS", self.cgroups.list())
             .env("SETTLE", SETTLE)
             .env("SCRATCH", self.scratch.path())
-            .env("UNIFIED", if unified { "yes" } else { "no" })
             .env(INSIDE, "1");
         command
     }

@@ -11,6 +11,7 @@ mod peers;
 mod race;
 mod report;
 mod sections;
+mod worker;
 
 use std::process::Command;
 
@@ -21,6 +22,7 @@ use tests::isolate::{Isolation, inside};
 use crate::{demo, place, say, setup};
 use lab::Lab;
 use report::Report;
+pub(crate) use worker::serve;
 
 /// What to measure.
 #[derive(Args)]
@@ -71,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let isolation = Isolation::new();
-    let status = isolation.command(&std::env::current_exe()?, &arguments, false).status()?;
+    let status = isolation.command(&std::env::current_exe()?, &arguments).status()?;
     if !status.success() {
         bail!("the benchmark ended with {status}");
     }
@@ -89,7 +91,7 @@ fn build_floor() -> Result<()> {
 fn measure(options: &Options) -> Result<()> {
     let sections = if options.only.is_empty() { ALL.to_vec() } else { options.only.clone() };
     let pace = if options.quick { race::Pace::QUICK } else { race::Pace::FULL };
-    let mut lab = Lab::open(pace)?;
+    let lab = Lab::open(pace)?;
     let mut report = Report::new(&lab);
     for section in sections {
         say::heading(match section {
@@ -101,12 +103,12 @@ fn measure(options: &Options) -> Result<()> {
             Section::Import => "import of Debian's minbase",
         });
         let result = match section {
-            Section::Exec => sections::exec(&mut lab, &mut report),
-            Section::Node => sections::node(&mut lab, &mut report),
-            Section::Cold => sections::cold(&mut lab, &mut report),
-            Section::Idle => sections::idle(&mut lab, &mut report),
-            Section::Stdout => sections::stdout(&mut lab, &mut report),
-            Section::Import => import::measure(&mut lab, &mut report),
+            Section::Exec => sections::exec(&lab, &mut report),
+            Section::Node => sections::node(&lab, &mut report),
+            Section::Cold => sections::cold(&lab, &mut report),
+            Section::Idle => sections::idle(&lab, &mut report),
+            Section::Stdout => sections::stdout(&lab, &mut report),
+            Section::Import => import::measure(&lab, &mut report),
         };
         if let Err(error) = result {
             // The other sections are still worth their time; the report says what is missing.

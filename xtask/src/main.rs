@@ -35,6 +35,9 @@ enum Command {
     Demo(demo::Options),
     /// Measure against other engines and write docs/benchmarks.md.
     Bench(bench::Options),
+    /// The process in which the benchmark runs the other engines.
+    #[command(hide = true)]
+    BenchWorker,
     /// The long tests: 10,000 lives of a subcontainer, 2,000 times 16 execs, and kills at random moments.
     Soak,
     /// Run the kernel contract tests on Debian's kernel 6.1 with cgroup v2 alone, in QEMU.
@@ -68,6 +71,7 @@ fn run(command: Command) -> Result<std::process::ExitCode> {
         Command::Test(options) => return test::run(&options),
         Command::Demo(options) => demo::run(&options)?,
         Command::Bench(options) => bench::run(&options)?,
+        Command::BenchWorker => bench::serve()?,
         Command::Soak => soak::run()?,
         Command::Guest => guest::run()?,
         Command::Schema { check: true } => checks::generated_files()?,

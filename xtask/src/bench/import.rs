@@ -17,7 +17,7 @@ use crate::image::debian;
 use crate::{demo, say};
 
 /// Measures it.
-pub(super) fn measure(lab: &mut Lab, report: &mut Report) -> Result<()> {
+pub(super) fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
     let work = lab.work.join("import");
     fs::create_dir_all(&work)?;
     say::output(Command::new("mount").args(["-t", "tmpfs", "-o", "size=6g", "tmpfs"]).arg(&work))?;

@@ -1,8 +1,9 @@
 //! Where it is measured: a host on a data directory of its own, a Node with the SDK, the other engines.
 
-use std::fs::{self, File};
+use std::cell::RefCell;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -10,7 +11,8 @@ use tests::Cli;
 
 use super::node::Node;
 use super::peers::{Peer, installed};
-use super::race::{Pace, timed};
+use super::race::Pace;
+use super::worker::{self, Worker};
 use crate::demo::{self, Host};
 use crate::image::busybox;
 use crate::{place, say};
@@ -28,14 +30,17 @@ pub(super) struct Lab {
     /// Our host.
     pub(super) host: Host,
     /// Node with our SDK, connected to the host.
-    pub(super) node: Node,
+    pub(super) node: RefCell<Node>,
+    /// Where the other engines run.
+    pub(super) worker: RefCell<Worker>,
 }
 
 /// A container that stays while something is measured in it.
 pub(super) struct Idle {
     /// Its first process.
     pub(super) pid: u32,
-    foreground: Option<Child>,
+    /// Only for one that stays in the foreground.
+    pub(super) foreground: bool,
 }
 
 impl Lab {
@@ -45,7 +50,8 @@ impl Lab {
         let work = PathBuf::from("/tmp/bench");
         let data = work.join("data");
         fs::create_dir_all(&data)?;
-        let peers = installed(&work);
+        let mut worker = Worker::start()?;
+        let peers = installed(&work, &mut worker);
         for peer in &peers {
             say::note(&peer.version);
         }
@@ -53,12 +59,13 @@ impl Lab {
         host.import("busybox", &busybox::archive())?;
         let cli = Cli::at(&demo::binary(), &data);
         let node = Node::start(&data)?;
-        Ok(Self { pace, work, peers, cli, host, node })
+        Ok(Self { pace, work, peers, cli, host, node: RefCell::new(node), worker: RefCell::new(worker) })
     }
 
     /// Stops what it started.
     pub(super) fn close(mut self) -> Result<()> {
-        self.node.stop()?;
+        self.node.into_inner().stop()?;
+        self.worker.into_inner().stop()?;
         self.host.stop()
     }
 
@@ -70,70 +77,50 @@ impl Lab {
     /// Starts container `number` of an engine and finds its first process.
     pub(super) fn start(&self, peer: &Peer, number: usize) -> Result<Idle> {
         let before = sleepers();
-        let mut command = peer.start(number);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.errors()?);
-        let mut foreground = None;
+        let mut worker = self.worker.borrow_mut();
         if peer.stays() {
-            foreground = Some(command.spawn()?);
+            worker.spawn(&peer.start(number))?;
         } else {
-            let status = command.status()?;
-            if !status.success() {
-                bail!("{} did not start: {}", peer.name, self.last_error());
-            }
+            worker.time(vec![peer.start(number)])?;
         }
         let start = Instant::now();
         loop {
             if let Some(pid) = sleepers().into_iter().find(|pid| !before.contains(pid)) {
-                return Ok(Idle { pid, foreground });
+                return Ok(Idle { pid, foreground: peer.stays() });
             }
             if start.elapsed() > Duration::from_secs(5) {
-                bail!("{} did not start: {}", peer.name, self.last_error());
+                bail!("{} did not start", peer.name);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Ends it.
-    pub(super) fn end(&self, peer: &Peer, number: usize, mut idle: Idle) -> Result<()> {
-        if let Some(mut command) = peer.delete(number) {
-            say::output(&mut command)?;
+    pub(super) fn end(&self, peer: &Peer, number: usize, idle: &Idle) -> Result<()> {
+        let mut worker = self.worker.borrow_mut();
+        if let Some(command) = peer.delete(number) {
+            worker.time(vec![command])?;
         }
-        if let Some(child) = &mut idle.foreground {
-            child.kill()?;
-            child.wait()?;
+        if idle.foreground {
+            worker.kill()?;
         }
         Ok(())
     }
 
-    /// Runs a command so many times and times each.
-    pub(super) fn time(&self, count: usize, command: impl Fn(usize) -> Command) -> Result<Vec<f64>> {
-        (0..count)
-            .map(|number| {
-                let mut command = command(number);
-                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.errors()?);
-                timed(|| {
-                    let status = command.status()?;
-                    if !status.success() {
-                        bail!("{status}: {}", self.last_error());
-                    }
-                    Ok(())
-                })
-            })
-            .collect()
+    /// Runs a command of ours so many times and times each.
+    pub(super) fn time(&self, count: usize, command: impl Fn() -> Command) -> Result<Vec<f64>> {
+        (0..count).map(|_| worker::time(command())).collect()
+    }
+
+    /// Runs a command of another engine so many times and times each.
+    pub(super) fn time_peer(&self, count: usize, command: impl Fn() -> Command) -> Result<Vec<f64>> {
+        self.worker.borrow_mut().time((0..count).map(|_| command()).collect())
     }
 
     /// Runs one of the floors, which times itself.
     pub(super) fn time_floor(&self, mode: &str, count: usize, rest: &[&Path]) -> Result<Vec<f64>> {
         let output = say::output(self.floor().arg(mode).arg(count.to_string()).args(rest))?;
         output.lines().map(|line| Ok(line.parse::<f64>().context("parse its time")? / 1e6)).collect()
-    }
-
-    fn errors(&self) -> Result<File> {
-        File::create(self.work.join("errors")).context("make a file for errors")
-    }
-
-    fn last_error(&self) -> String {
-        fs::read_to_string(self.work.join("errors")).unwrap_or_default().trim().to_owned()
     }
 }
 

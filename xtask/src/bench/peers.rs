@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::worker::Worker;
 use crate::image::busybox;
 use crate::say;
 
@@ -21,14 +22,14 @@ pub(super) struct Peer {
 }
 
 /// Those that are installed and could be prepared.
-pub(super) fn installed(work: &Path) -> Vec<Peer> {
+pub(super) fn installed(work: &Path, worker: &mut Worker) -> Vec<Peer> {
     let mut peers = Vec::new();
     for name in ["crun", "runc", "bwrap", "podman"] {
         if !say::installed(name) {
             say::note(&format!("{name} is not installed"));
             continue;
         }
-        match Peer::prepare(name, work) {
+        match Peer::prepare(name, work, worker) {
             Ok(peer) => peers.push(peer),
             Err(error) => say::note(&format!("{name} is left out: {error:#}")),
         }
@@ -37,7 +38,7 @@ pub(super) fn installed(work: &Path) -> Vec<Peer> {
 }
 
 impl Peer {
-    fn prepare(name: &'static str, work: &Path) -> Result<Self> {
+    fn prepare(name: &'static str, work: &Path, worker: &mut Worker) -> Result<Self> {
         let said = say::output(Command::new(name).arg("--version"))?;
         let version = said.lines().next().unwrap_or("").trim().to_owned();
         let peer = Self { name, version, work: work.join(name) };
@@ -47,7 +48,7 @@ impl Peer {
                 peer.bundle("once", &["/bin/true"])?;
                 peer.bundle("idle", &["/bin/sleep", "100000"])?;
             }
-            "podman" => peer.prepare_podman()?,
+            "podman" => peer.prepare_podman(worker)?,
             _ => {}
         }
         Ok(peer)
@@ -75,7 +76,7 @@ impl Peer {
         fs::write(path, config.to_string()).context("write its config")
     }
 
-    fn prepare_podman(&self) -> Result<()> {
+    fn prepare_podman(&self, worker: &mut Worker) -> Result<()> {
         let engine = "[engine]\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"file\"\nruntime=\"crun\"\n\
                       [containers]\ndefault_ulimits=[\"nofile=10000:10000\",\"nproc=10000:10000\"]\n";
         fs::write(self.work.join("containers.conf"), engine)?;
@@ -87,8 +88,9 @@ impl Peer {
         );
         fs::write(self.work.join("storage.conf"), storage)?;
         let layer = crate::place::images().join("layers/busybox.tar");
-        say::output(self.command(&["import", "-q"]).arg(layer).arg("busybox"))?;
-        Ok(())
+        let mut import = self.command(&["import", "-q"]);
+        import.arg(layer).arg("busybox");
+        worker.time(vec![import]).map(drop)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -173,8 +173,8 @@ with another one, each sample taken when the machine was idle. The speed of a ma
 minutes, so only ratios within one run mean something; they are medians of the ratios of the rounds.
 
 All engines run the same static busybox with the same namespaces (pid, mount, ipc, uts), except where a row says
-otherwise, in a private mount namespace with cgroup version 1 alone: crun refuses to start on a machine that shows both
-versions. `crun run` and `runc run` use a ready bundle and a read-only root directory; start-container also makes, and
+otherwise; where a machine shows both cgroup versions, the others see version 1 alone, since crun refuses to start
+there. `crun run` and `runc run` use a ready bundle and a read-only root directory; start-container also makes, and
 removes, a writable overlay over an image. The floors are `xtask/bench/floor.c`: the system calls alone.
 ";
 

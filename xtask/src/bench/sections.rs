@@ -1,8 +1,7 @@
 //! What is measured of running containers.
 
-use std::cell::RefCell;
-use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::cell::Cell;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -10,32 +9,33 @@ use tests::cli::Rootfs;
 
 use super::lab::{Idle, Lab, processes, pss};
 use super::peers::Peer;
-use super::race::{Contestant, Figures, race};
+use super::race::{Contestant, Figures, race, timed};
 use super::report::{Bar, Report, Table};
+use super::worker;
 use crate::image::busybox;
 use crate::say;
 
 const TRUE: &[&str] = &["/bin/true"];
 
 /// `true` in a container that runs already, by command line.
-pub(super) fn exec(lab: &mut Lab, report: &mut Report) -> Result<()> {
+pub(super) fn exec(lab: &Lab, report: &mut Report) -> Result<()> {
     with_running(lab, |lab, idle, rootfs, leader| {
         let mut contestants = vec![
             Contestant::new("floor: exec in process", |count| floor_exec(lab, leader, count)),
             Contestant::new("floor: exec as a process", |count| {
-                lab.time(count, |_| {
+                lab.time(count, || {
                     let mut floor = lab.floor();
                     floor.arg("enter").arg(leader.to_string()).args(TRUE);
                     floor
                 })
             }),
             Contestant::new("start-container subcontainer exec", |count| {
-                lab.time(count, |_| our_exec(lab, rootfs, TRUE))
+                lab.time(count, || our_exec(lab, rootfs, TRUE))
             }),
         ];
         for (peer, idle) in idle {
             contestants.push(Contestant::new(exec_name(peer), |count| {
-                lab.time(count, |_| peer.exec(idle.pid, TRUE))
+                lab.time_peer(count, || peer.exec(idle.pid, TRUE))
             }));
         }
         let figures = race(lab.pace, contestants);
@@ -82,16 +82,15 @@ fn with_running(lab: &Lab, work: impl FnOnce(&Lab, &Running<'_>, &Rootfs, u32) -
     drop(running);
     lab.cli.destroy_fs(&rootfs);
     for (peer, started) in idle {
-        lab.end(peer, 0, started)?;
+        lab.end(peer, 0, &started)?;
     }
     result
 }
 
 /// From Node, in one process: our exec and Node's own of a process in no container.
-pub(super) fn node(lab: &mut Lab, report: &mut Report) -> Result<()> {
-    let node = RefCell::new(&mut lab.node);
+pub(super) fn node(lab: &Lab, report: &mut Report) -> Result<()> {
     let ask = |what: &'static str| {
-        let node = &node;
+        let node = &lab.node;
         move |count| node.borrow_mut().samples(what, count)
     };
     let figures = race(
@@ -112,60 +111,46 @@ pub(super) fn node(lab: &mut Lab, report: &mut Report) -> Result<()> {
 }
 
 /// A container that is made, runs `true`, and is gone.
-pub(super) fn cold(lab: &mut Lab, report: &mut Report) -> Result<()> {
+pub(super) fn cold(lab: &Lab, report: &mut Report) -> Result<()> {
     let scratch = lab.work.join("floor");
     std::fs::create_dir_all(&scratch)?;
     let tree = busybox::tree();
-    // Node is borrowed apart from the rest.
-    let Lab { pace, node, .. } = lab;
-    let (pace, node) = (*pace, RefCell::new(node));
-    let number = RefCell::new(0);
+    let number = Cell::new(0);
     let next = || {
-        *number.borrow_mut() += 1;
-        *number.borrow()
-    };
-    let quiet = |command: &mut Command| -> Result<()> {
-        let output = command.stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(())
+        number.set(number.get() + 1);
+        number.get()
     };
     let floor = |mode: &'static str| {
-        let (tree, scratch) = (&tree, &scratch);
-        move |count: usize| -> Result<Vec<f64>> {
-            let mut floor = Command::new(crate::place::cache().join("bench/floor"));
-            let output = say::output(floor.arg(mode).arg(count.to_string()).arg(tree).arg(scratch))?;
-            output.lines().map(|line| Ok(line.parse::<f64>().context("parse its time")? / 1e6)).collect()
-        }
+        let (tree, scratch, lab) = (&tree, &scratch, &*lab);
+        move |count: usize| lab.time_floor(mode, count, &[tree, scratch])
     };
-    let cli = &lab.cli;
     let mut contestants = vec![
         Contestant::new("floor: spawn only, no container", floor("spawn")),
         Contestant::new("floor: namespaces and overlay", floor("cold")),
         Contestant::new("floor: and OCI mounts, network, seccomp", floor("full")),
         Contestant::new("SDK: create, launch, wait, destroy", |count| {
-            node.borrow_mut().samples("cold", count)
+            lab.node.borrow_mut().samples("cold", count)
         }),
         Contestant::new("start-container create-fs, launch, destroy-fs", |count| {
             (0..count)
                 .map(|_| {
-                    super::race::timed(|| {
-                        let rootfs = cli.create_fs("busybox");
-                        quiet(&mut cli.command(["subcontainer", "launch", &rootfs.path, "/bin/true"]))?;
-                        quiet(&mut cli.command(["subcontainer", "destroy-fs", &rootfs.path]))
+                    timed(|| {
+                        let rootfs = lab.cli.create_fs("busybox");
+                        worker::time(lab.cli.command(["subcontainer", "launch", &rootfs.path, "/bin/true"]))?;
+                        worker::time(lab.cli.command(["subcontainer", "destroy-fs", &rootfs.path]))?;
+                        Ok(())
                     })
                 })
                 .collect()
         }),
     ];
     for peer in &lab.peers {
-        let (quiet, next) = (&quiet, &next);
+        let next = &next;
         contestants.push(Contestant::new(format!("{} run", peer.name), move |count| {
-            (0..count).map(|_| super::race::timed(|| quiet(&mut peer.run(next())))).collect()
+            lab.time_peer(count, || peer.run(next()))
         }));
     }
-    let figures = race(pace, contestants);
+    let figures = race(lab.pace, contestants);
     report.bar(Bar::at_most(
         "create, launch true, wait, destroy against `crun run`",
         0.7,
@@ -176,7 +161,7 @@ pub(super) fn cold(lab: &mut Lab, report: &mut Report) -> Result<()> {
 }
 
 /// Many that do nothing.
-pub(super) fn idle(lab: &mut Lab, report: &mut Report) -> Result<()> {
+pub(super) fn idle(lab: &Lab, report: &mut Report) -> Result<()> {
     const COUNT: usize = 200;
     let mut times = Vec::new();
     let mut sizes = Vec::new();
@@ -185,7 +170,7 @@ pub(super) fn idle(lab: &mut Lab, report: &mut Report) -> Result<()> {
     let before = processes();
     let host_before = pss(lab.host.pid());
     super::race::wait_until_quiet();
-    let started = lab.node.ask("idle", COUNT)?;
+    let started = lab.node.borrow_mut().ask("idle", COUNT)?;
     std::thread::sleep(Duration::from_secs(1));
     let leaders: Vec<u32> = started["pids"]
         .as_array()
@@ -210,7 +195,7 @@ pub(super) fn idle(lab: &mut Lab, report: &mut Report) -> Result<()> {
     for command in extra.iter().take(3) {
         say::note(&format!("a helper: {command}"));
     }
-    lab.node.ask("idleEnd", 0)?;
+    lab.node.borrow_mut().ask("idleEnd", 0)?;
 
     for peer in &lab.peers {
         let count = if peer.name == "podman" { 20 } else { COUNT };
@@ -233,7 +218,7 @@ pub(super) fn idle(lab: &mut Lab, report: &mut Report) -> Result<()> {
         sizes.push(Figures::single(&format!("{name}: helpers alone"), helper_size / count as f64));
         helpers.push(Figures::single(&name, extra.len() as f64 * COUNT as f64 / count as f64));
         for (number, idle) in running.into_iter().enumerate() {
-            lab.end(peer, number, idle)?;
+            lab.end(peer, number, &idle)?;
         }
     }
     report.bar(Bar::at_most("200 idle: KiB (PSS) of each, init and the host's growth", 700.0, ours));
@@ -245,11 +230,8 @@ pub(super) fn idle(lab: &mut Lab, report: &mut Report) -> Result<()> {
 }
 
 /// 1 GiB out of a container.
-pub(super) fn stdout(lab: &mut Lab, report: &mut Report) -> Result<()> {
+pub(super) fn stdout(lab: &Lab, report: &mut Report) -> Result<()> {
     const WRITER: &[&str] = &["/bin/dd", "if=/dev/zero", "bs=65536", "count=16384"];
-    // `with_running` borrows the lab as a whole; Node works on it at the same time.
-    let mut node = super::node::Node::start(lab.cli.data())?;
-    let cell = RefCell::new(&mut node);
     let pace = super::race::Pace { slice: Duration::ZERO, ..lab.pace };
     with_running(lab, |lab, idle, rootfs, leader| {
         let mut contestants = vec![
@@ -264,46 +246,24 @@ pub(super) fn stdout(lab: &mut Lab, report: &mut Report) -> Result<()> {
                 drain(count, || our_exec(lab, rootfs, WRITER))
             }),
             Contestant::new("SDK: spawn, stdout read in Node", |count| {
-                cell.borrow_mut().samples("stdout", count)
+                lab.node.borrow_mut().samples("stdout", count)
             }),
         ];
         for (peer, idle) in idle.iter().filter(|(peer, _)| matches!(peer.name, "crun" | "runc" | "podman")) {
-            contestants
-                .push(Contestant::new(exec_name(peer), |count| drain(count, || peer.exec(idle.pid, WRITER))));
+            contestants.push(Contestant::new(exec_name(peer), |count| {
+                lab.worker.borrow_mut().drain((0..count).map(|_| peer.exec(idle.pid, WRITER)).collect())
+            }));
         }
         let figures = race(pace, contestants);
         let rate = 1.0 / ratio(&figures, "SDK", "floor");
         report.bar(Bar::at_least("1 GiB of stdout to the SDK against the unrelayed rate", 0.5, rate));
         report.table(Table::times("1 GiB of stdout (ms)", figures, "floor: unrelayed"));
         Ok(())
-    })?;
-    node.stop()
+    })
 }
 
 fn drain(count: usize, command: impl Fn() -> Command) -> Result<Vec<f64>> {
-    (0..count)
-        .map(|_| {
-            super::race::timed(|| {
-                let mut child =
-                    command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-                let mut output = child.stdout.take().context("its output")?;
-                let mut buffer = vec![0; 1 << 20];
-                let mut bytes = 0_u64;
-                loop {
-                    let read = output.read(&mut buffer)?;
-                    if read == 0 {
-                        break;
-                    }
-                    bytes += read as u64;
-                }
-                let status = child.wait()?;
-                if !status.success() || bytes != 1 << 30 {
-                    bail!("{status} after {bytes} bytes");
-                }
-                Ok(())
-            })
-        })
-        .collect()
+    (0..count).map(|_| worker::drain(command())).collect()
 }
 
 /// The ratio between the contestants whose names begin so.

@@ -200,6 +200,10 @@ pub enum RunState {
         /// When it was launched, in milliseconds since the Unix epoch.
         #[ts(type = "number")]
         since: u64,
+        /// The leader's name for `stream.attach`, `kill`, `wait` and `resize`, when this host launched it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        process: Option<String>,
     },
     /// Its leader ended.
     Exited {

@@ -806,6 +806,8 @@ export type RunState = {
   pid: number;
   /** When it was launched, in milliseconds since the Unix epoch. */
   since: number;
+  /** The leader's name for `stream.attach`, `kill`, `wait` and `resize`, when this host launched it. */
+  process?: string;
 } | {
   status: "exited";
   /** How. */

@@ -11,13 +11,13 @@ use clap::Args;
 use protocol::ErrorKind;
 use protocol::process::{CommandOptions, Outcome, TerminalSize};
 
-use super::relay::{self, Foreground};
+use super::Context;
+use super::relay::{self, Ends, Foreground};
 use super::subcontainer::find;
-use super::{Context, output};
 use crate::engine::plan::Relaxations;
 use crate::engine::process;
 use crate::error::{Failure, Result};
-use crate::subcontainer::{self as sub, Io, Machine};
+use crate::subcontainer::{self as sub, Io};
 
 /// What `launch` and `exec` share.
 #[derive(Debug, Args)]
@@ -121,7 +121,7 @@ impl Launch {
         let (rootfs, command) = split(&self.args)?;
         let signals = relay::block_signals()?;
         let machine = context.machine()?;
-        let mut rootfs = find(&machine, rootfs)?;
+        let rootfs = find(&machine, rootfs)?;
         let options = self.options.command()?;
         let guard = machine.guard(&machine.group(rootfs.guid())?)?;
         let (mut io, stderr) =
@@ -134,7 +134,7 @@ impl Launch {
             publish_proc: true,
             io: io.clone(),
         };
-        let launched = machine.launch(&mut rootfs, &launch);
+        let launched = machine.launch(&rootfs, &launch);
         drop(launch);
         let (leader, terminal) = match launched {
             Ok(launched) => launched,
@@ -144,7 +144,9 @@ impl Launch {
             }
         };
         close_streams(&mut io)?;
-        let outcome = Foreground { process: &leader.process, signals, terminal, stderr }.run()?;
+        let outcome =
+            Foreground { process: &leader.process, signals, ends: Ends::of_terminals(terminal, stderr) }
+                .run()?;
         guard.dismiss();
         machine.leader_ended(rootfs.guid(), leader.process.pid, &outcome)?;
         Ok(ended(&outcome))
@@ -182,26 +184,12 @@ impl Exec {
             }
         };
         close_streams(&mut io)?;
-        let outcome = Foreground { process: &process, signals, terminal, stderr }.run()?;
+        let outcome =
+            Foreground { process: &process, signals, ends: Ends::of_terminals(terminal, stderr) }.run()?;
         guard.dismiss();
         group.retire();
         Ok(ended(&outcome))
     }
-}
-
-/// Waits for somebody else's leader.
-pub(super) fn attach(machine: &Machine, rootfs: &str) -> Result<ExitCode> {
-    let signals = relay::block_signals()?;
-    let rootfs = find(machine, rootfs)?;
-    let leader = machine.leader(rootfs.guid())?.ok_or_else(|| {
-        Failure::new(ErrorKind::NotRunning, "attach to", rootfs.path().display())
-            .because(std::io::Error::other("it is not running"))
-    })?;
-    let outcome = Foreground { process: &leader.process, signals, terminal: None, stderr: None }.run()?;
-    if outcome == Outcome::Unknown {
-        output::error("start-container: it ended; this kernel does not say how to anybody but its parent");
-    }
-    Ok(ended(&outcome))
 }
 
 /// Our copies of what the process has now: a reader must see the end when the process's own are closed.
@@ -211,7 +199,7 @@ fn close_streams(io: &mut Io) -> Result<()> {
     Ok(())
 }
 
-fn ended(outcome: &Outcome) -> ExitCode {
+pub(super) fn ended(outcome: &Outcome) -> ExitCode {
     ExitCode::from(process::exit_code(outcome))
 }
 

@@ -9,6 +9,7 @@ use protocol::ErrorKind;
 use crate::error::{Failure, Result};
 use crate::subcontainer::Machine;
 
+mod attach;
 mod bind_mount;
 mod command;
 mod image;

@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use linux::signal::Signal;
 use linux::signalfd::SignalFd;
@@ -43,42 +44,69 @@ pub(super) fn stderr_terminal(mut io: Io, wanted: bool, size: TerminalSize) -> R
     Ok((io, Some(master)))
 }
 
-/// A process and what connects it to our terminal.
+/// A process and what connects it to our standard streams, where those are not its own.
 pub(super) struct Foreground<'a> {
     pub(super) process: &'a Process,
     pub(super) signals: SignalFd,
-    /// Our end of its terminal.
-    pub(super) terminal: Option<OwnedFd>,
-    /// Our end of the terminal that is its standard error.
-    pub(super) stderr: Option<OwnedFd>,
+    pub(super) ends: Ends,
+}
+
+/// Our ends of a process's streams.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// Shown on our standard output.
+    pub(super) stdout: Option<Arc<OwnedFd>>,
+    /// Shown on our standard error.
+    pub(super) stderr: Option<Arc<OwnedFd>>,
+    /// Fed from our standard input.
+    pub(super) stdin: Option<Arc<OwnedFd>>,
+    /// What tells its terminal a new size, if it has one.
+    pub(super) resize: Option<Resize>,
+    /// How long to wait for what it wrote last, after its end. A terminal has it at once; whoever relays may not.
+    pub(super) linger: Duration,
+}
+
+/// Tells a terminal its size.
+pub(super) type Resize = Box<dyn Fn(TerminalSize) -> Result<()>>;
+
+impl Ends {
+    /// Those of a process with a terminal, by its master, and perhaps another for its standard error.
+    pub(super) fn of_terminals(terminal: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Self {
+        let terminal = terminal.map(Arc::new);
+        let resize = terminal.clone().map(|terminal| {
+            // The kernel sends SIGWINCH to whoever is in its foreground.
+            let resize = move |size| {
+                terminal::resize(terminal.as_fd(), size)
+                    .map_err(|errno| Failure::kernel("resize terminal", "", errno))
+            };
+            Box::new(resize) as Resize
+        });
+        Self {
+            stdout: terminal.clone(),
+            stderr: stderr.map(Arc::new),
+            stdin: terminal,
+            resize,
+            linger: Duration::ZERO,
+        }
+    }
 }
 
 impl Foreground<'_> {
     /// Until the process ends and what it wrote is passed on.
     pub(super) fn run(mut self) -> Result<Outcome> {
-        let raw = match &self.terminal {
+        let raw = match &self.ends.resize {
             Some(_) => RawMode::enter(),
             None => None,
         };
-        let mut stdin_open = self.terminal.is_some();
         let outcome = loop {
             let stdin = std::io::stdin();
             let mut fds = vec![
                 PollFd::new(&self.signals, PollFlags::IN),
                 PollFd::new(&self.process.pidfd, PollFlags::IN),
             ];
-            let terminal_at = self.terminal.as_ref().map(|terminal| {
-                fds.push(PollFd::new(terminal, PollFlags::IN));
-                fds.len() - 1
-            });
-            let stderr_at = self.stderr.as_ref().map(|stderr| {
-                fds.push(PollFd::new(stderr, PollFlags::IN));
-                fds.len() - 1
-            });
-            let stdin_at = stdin_open.then(|| {
-                fds.push(PollFd::new(&stdin, PollFlags::IN));
-                fds.len() - 1
-            });
+            let stdout_at = self.ends.stdout.as_ref().map(|end| add(&mut fds, end));
+            let stderr_at = self.ends.stderr.as_ref().map(|end| add(&mut fds, end));
+            let stdin_at = self.ends.stdin.as_ref().map(|_| add(&mut fds, &stdin));
             match rustix::event::poll(&mut fds, None) {
                 Err(Errno::INTR) => continue,
                 other => {
@@ -87,29 +115,30 @@ impl Foreground<'_> {
             };
             let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
             let (signal, ended) = (ready(Some(0)), ready(Some(1)));
-            let (from_terminal, from_stderr, from_stdin) =
-                (ready(terminal_at), ready(stderr_at), ready(stdin_at));
+            let (stdout, stderr, typed) = (ready(stdout_at), ready(stderr_at), ready(stdin_at));
             drop(fds);
             if signal {
                 self.forward()?;
             }
-            if from_terminal && !pass(self.terminal.as_ref(), std::io::stdout().as_fd()) {
-                self.terminal = None;
-                stdin_open = false;
+            if stdout && !pass(self.ends.stdout.as_deref(), std::io::stdout().as_fd()) {
+                self.ends.stdout = None;
             }
-            if from_stderr && !pass(self.stderr.as_ref(), std::io::stderr().as_fd()) {
-                self.stderr = None;
+            if stderr && !pass(self.ends.stderr.as_deref(), std::io::stderr().as_fd()) {
+                self.ends.stderr = None;
             }
-            if from_stdin && let Some(terminal) = &self.terminal {
-                stdin_open = type_in(terminal);
+            if typed
+                && let Some(end) = &self.ends.stdin
+                && !type_in(end, self.ends.resize.is_some())
+            {
+                self.ends.stdin = None;
             }
             if ended && let Some(outcome) = self.ended()? {
                 break outcome;
             }
         };
-        // What it wrote last. Something that it left behind may keep the terminal open: that is not waited for.
-        drain(self.terminal.as_ref(), std::io::stdout().as_fd());
-        drain(self.stderr.as_ref(), std::io::stderr().as_fd());
+        // What it wrote last. Something that it left behind may keep a terminal open: that is not waited for.
+        drain(self.ends.stdout.as_deref(), std::io::stdout().as_fd(), self.ends.linger);
+        drain(self.ends.stderr.as_deref(), std::io::stderr().as_fd(), self.ends.linger);
         drop(raw);
         Ok(outcome)
     }
@@ -131,17 +160,20 @@ impl Foreground<'_> {
         {
             let Some(signal) = Signal::from_raw(number) else { continue };
             if signal == Signal::WINCH
-                && let (Some(terminal), Some(size)) = (&self.terminal, own_size())
+                && let (Some(resize), Some(size)) = (&self.ends.resize, own_size())
             {
-                // The kernel sends SIGWINCH to whoever is in its foreground.
-                terminal::resize(terminal.as_fd(), size)
-                    .map_err(|errno| Failure::kernel("resize terminal", "", errno))?;
+                resize(size)?;
                 continue;
             }
             self.process.signal(signal).map_err(|errno| Failure::kernel("pass on", signal, errno))?;
         }
         Ok(())
     }
+}
+
+fn add<'fd>(fds: &mut Vec<PollFd<'fd>>, fd: &'fd impl AsFd) -> usize {
+    fds.push(PollFd::new(fd, PollFlags::IN));
+    fds.len() - 1
 }
 
 /// Passes on what can be read now. False at the end.
@@ -156,9 +188,12 @@ fn pass(from: Option<&OwnedFd>, to: BorrowedFd<'_>) -> bool {
     }
 }
 
-fn drain(from: Option<&OwnedFd>, to: BorrowedFd<'_>) {
+fn drain(from: Option<&OwnedFd>, to: BorrowedFd<'_>, patience: Duration) {
     let Some(from) = from else { return };
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = rustix::event::Timespec {
+        tv_sec: patience.as_secs().cast_signed(),
+        tv_nsec: patience.subsec_nanos().into(),
+    };
     loop {
         let mut fds = [PollFd::new(from, PollFlags::IN)];
         match rustix::event::poll(&mut fds, Some(&now)) {
@@ -171,16 +206,18 @@ fn drain(from: Option<&OwnedFd>, to: BorrowedFd<'_>) {
     }
 }
 
-/// Passes on what was typed. False at the end of it, which the process sees as Ctrl-D.
-fn type_in(terminal: &OwnedFd) -> bool {
+/// Passes on what was typed. False at the end of it, which a process with a terminal sees as Ctrl-D.
+fn type_in(to: &OwnedFd, is_terminal: bool) -> bool {
     const END_OF_TRANSMISSION: u8 = 4;
     let mut buffer = [0; 4096];
     match rustix::io::read(std::io::stdin(), &mut buffer) {
         Ok(0) => {
-            write_all(terminal.as_fd(), &[END_OF_TRANSMISSION]);
+            if is_terminal {
+                write_all(to.as_fd(), &[END_OF_TRANSMISSION]);
+            }
             false
         }
-        Ok(n) => write_all(terminal.as_fd(), &buffer[..n]),
+        Ok(n) => write_all(to.as_fd(), &buffer[..n]),
         Err(errno) => errno == Errno::INTR,
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use images::Rootfs;
 use protocol::subcontainer::{CreateFsResult, RunState, SubcontainerInfo};
 
-use super::{Context, command, output};
+use super::{Context, attach, command, output};
 use crate::error::Result;
 use crate::subcontainer::{Machine, check_guid, now};
 
@@ -36,9 +36,10 @@ pub(super) enum Subcontainer {
     Inspect(Which),
     /// Show what the processes inside use
     Stats(Which),
-    /// Wait for the first process of a container that somebody else launched, and end as it ends
+    /// Connect to the first process of a container that somebody else launched, and end as it ends
     ///
-    /// Signals are passed on to it.
+    /// Signals are passed on to it. Its terminal, or its standard streams, are ours meanwhile if the host (the daemon)
+    /// launched it with any; those of a `launch` on another command line stay there.
     Attach(Which),
     /// As the top-level command
     #[command(hide = true)]
@@ -130,7 +131,7 @@ impl Subcontainer {
                     output::line(&format!("memory     {}", output::bytes(stats.memory_bytes)));
                 }
             }
-            Self::Attach(which) => return command::attach(&machine, &which.rootfs),
+            Self::Attach(which) => return attach::attach(&machine, &which.rootfs),
             Self::Launch(_) | Self::Exec(_) | Self::BindMount(_) | Self::PipeWrap(_) => {}
         }
         Ok(ExitCode::SUCCESS)
@@ -184,7 +185,7 @@ fn describe(info: &SubcontainerInfo) {
 fn status(state: &RunState) -> String {
     match state {
         RunState::Created => "created".into(),
-        RunState::Running { pid, since } => format!("running since {} (pid {pid})", ago(*since)),
+        RunState::Running { pid, since, .. } => format!("running since {} (pid {pid})", ago(*since)),
         RunState::Exited { outcome } => match outcome {
             protocol::process::Outcome::Exit { code } => format!("exited with {code}"),
             protocol::process::Outcome::Signal { signal, .. } => format!("ended by {signal}"),

@@ -33,7 +33,7 @@ fn place<'a>(machine: &Machine, guid: &str, path: &'a str) -> Result<Place<'a>> 
     if path.is_empty() || path.contains('\0') {
         return Err(Failure::new(ErrorKind::Invalid, "read path", format!("{path:?}")));
     }
-    let mut rootfs = machine.rootfs(guid)?;
+    let rootfs = machine.rootfs(guid)?;
     rootfs.ensure_mounted().map_err(Failure::from)?;
     Ok(Place { root: rootfs.handle().map_err(Failure::from)?, path })
 }

@@ -58,10 +58,12 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
     table.blocking("subcontainer.kill", |host, p: process::KillParams| run::kill(host, &p));
     table.blocking("subcontainer.resize", |host, p: process::ResizeParams| run::resize(host, &p));
     table.blocking("subcontainer.list", |host, _: Empty| {
-        Ok(ListResult { subcontainers: host.machine.list()? })
+        Ok(ListResult {
+            subcontainers: host.machine.list()?.into_iter().map(|info| host.complete(info)).collect(),
+        })
     });
     table.blocking("subcontainer.inspect", |host, p: GuidParams| {
-        host.machine.info(&host.machine.rootfs(&p.guid)?)
+        Ok(host.complete(host.machine.info(&host.machine.rootfs(&p.guid)?)?))
     });
     table.blocking("subcontainer.stats", |host, p: GuidParams| host.machine.stats(&p.guid));
     table.add("subcontainer.detach", |host, _, p: GuidParams| async move { answer(detach(&host, p).await) });

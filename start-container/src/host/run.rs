@@ -43,7 +43,7 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<SpawnResult>
     let guid = p.guid.clone();
     let worker = Arc::clone(host);
     let (running, ends, terminal) = blocking(move || {
-        let mut rootfs = worker.machine.rootfs(&p.guid)?;
+        let rootfs = worker.machine.rootfs(&p.guid)?;
         let image = worker.machine.image_config(&rootfs)?;
         let (io, mut ends) = streams(&p.streams)?;
         let launch = Launch {
@@ -54,7 +54,7 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<SpawnResult>
             publish_proc: false,
             io,
         };
-        let (leader, terminal) = worker.machine.launch(&mut rootfs, &launch)?;
+        let (leader, terminal) = worker.machine.launch(&rootfs, &launch)?;
         let terminal = keep_terminal(&mut ends, terminal);
         Ok((worker.remember_leader(&p.guid, leader, image), ends, terminal))
     })
@@ -63,6 +63,8 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<SpawnResult>
     host.emit(&guid, EventKind::Launched { pid: process.pid as u32 });
     let (sender, outcome) = watch::channel(None);
     let entry = host.add_process(&guid, process.clone(), outcome, terminal, ends);
+    // It is set once, here.
+    let _first = running.process.set(entry.id.clone());
     tokio::spawn(watch_leader(Arc::clone(host), guid, process.clone(), sender));
     Ok(SpawnResult { process: entry.id.clone(), pid: process.pid as u32 })
 }
@@ -99,7 +101,8 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
     let found = blocking(move || {
         let rootfs = worker.machine.rootfs(&id)?;
         let Some(leader) = worker.machine.leader(&id)? else { return Ok(None) };
-        Ok(Some(Arc::new(Running { leader, image: worker.machine.image_config(&rootfs)? })))
+        let image = worker.machine.image_config(&rootfs)?;
+        Ok(Some(Arc::new(Running { leader, image, process: Default::default() })))
     })
     .await?;
     if let Some(running) = found {

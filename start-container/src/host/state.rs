@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::ErrorKind;
 use protocol::image::ImageConfig;
 use protocol::process::Outcome;
 use protocol::session::{Event, EventKind, StreamKind};
+use protocol::subcontainer::{RunState, SubcontainerInfo};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, watch};
 
@@ -32,6 +33,8 @@ pub(super) struct Host {
 pub(super) struct Running {
     pub(super) leader: Leader,
     pub(super) image: ImageConfig,
+    /// Its name as a process, when this host launched it.
+    pub(super) process: OnceLock<String>,
 }
 
 /// A process that a client can name.
@@ -82,13 +85,23 @@ impl Host {
     // -- leaders
 
     pub(super) fn remember_leader(&self, guid: &str, leader: Leader, image: ImageConfig) -> Arc<Running> {
-        let running = Arc::new(Running { leader, image });
+        let running = Arc::new(Running { leader, image, process: OnceLock::new() });
         lock(&self.leaders).insert(guid.to_owned(), Arc::clone(&running));
         running
     }
 
     pub(super) fn known_leader(&self, guid: &str) -> Option<Arc<Running>> {
         lock(&self.leaders).get(guid).map(Arc::clone)
+    }
+
+    /// Adds to what the machine knows what only the host does: the leader's name.
+    pub(super) fn complete(&self, mut info: SubcontainerInfo) -> SubcontainerInfo {
+        if let RunState::Running { process, .. } = &mut info.state
+            && let Some(running) = self.known_leader(&info.guid)
+        {
+            *process = running.process.get().cloned();
+        }
+        info
     }
 
     /// Forgets a leader, unless another one has taken its place.

@@ -212,11 +212,7 @@ impl Machine {
     }
 
     /// Starts the leader. Returns it with the host's end of its terminal, if it has one.
-    pub(crate) fn launch(
-        &self,
-        rootfs: &mut Rootfs,
-        launch: &Launch<'_>,
-    ) -> Result<(Leader, Option<OwnedFd>)> {
+    pub(crate) fn launch(&self, rootfs: &Rootfs, launch: &Launch<'_>) -> Result<(Leader, Option<OwnedFd>)> {
         let guid = &rootfs.guid().to_owned();
         let lock = Locked::acquire(&self.run_dir, guid)?;
         let state = lock.read()?;
@@ -394,7 +390,7 @@ impl Machine {
 
     /// Adds a mount; a running container sees it at once.
     pub(crate) fn mount(&self, guid: &str, mount: &Mount) -> Result<()> {
-        let mut rootfs = self.rootfs(guid)?;
+        let rootfs = self.rootfs(guid)?;
         let _lock = Locked::acquire(&self.run_dir, guid)?;
         rootfs.ensure_mounted().map_err(Failure::from)?;
         let mounts = rootfs.mounts().map_err(Failure::from)?;
@@ -432,7 +428,9 @@ impl Machine {
     pub(crate) fn info(&self, rootfs: &Rootfs) -> Result<SubcontainerInfo> {
         let state = state::read(&self.run_dir, rootfs.guid())?;
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
-            (Some(leader), _) => RunState::Running { pid: leader.process.pid as u32, since: leader.since },
+            (Some(leader), _) => {
+                RunState::Running { pid: leader.process.pid as u32, since: leader.since, process: None }
+            }
             (None, State { exited: Some(outcome), .. }) => RunState::Exited { outcome },
             (None, State { leader: Some(_), .. }) => RunState::Exited { outcome: Outcome::Unknown },
             (None, _) => RunState::Created,

@@ -152,17 +152,35 @@ export async function launch(
   if (options.init) params.init = true;
   if (options.sharedDevSys) params.sharedDevSys = true;
   if (options.sharedRun) params.sharedRun = true;
-  const former = core.leader;
-  core.leader = undefined;
-  await former?.stop({ grace: LEADER_GRACE });
-  const leader = await core.host.request(
-    "subcontainer.launch",
-    params,
-    (started) => toProcess(core, command ?? ["init"], options, kinds, started),
-    options.signal && { signal: options.signal },
-  );
-  core.leader = leader;
-  return leader;
+  const request = async (): Promise<Process> => {
+    core.leader = await core.host.request(
+      "subcontainer.launch",
+      params,
+      (started) => toProcess(core, command ?? ["init"], options, kinds, started),
+      options.signal && { signal: options.signal },
+    );
+    return core.leader;
+  };
+  try {
+    return await request();
+  } catch (error) {
+    if (!(error instanceof HostError) || error.kind !== "exists") throw error;
+    const former = await leader(core, { stdio: "ignore" });
+    // Not launched by this host: nothing here can end it.
+    if (former === null) throw error;
+    await former.stop({ grace: LEADER_GRACE });
+  }
+  return request();
+}
+
+/** The process that leads now, where this host launched it. */
+export async function leader(core: Core, options: StdioOptions): Promise<Process | null> {
+  const { state } = await core.host.request("subcontainer.inspect", { guid: core.guid });
+  if (state.status !== "running" || state.process === undefined) return null;
+  // Its end is told once: whoever launched it here has the handle that hears of it.
+  if (core.leader?.pid === state.pid) return core.leader;
+  const kinds = stdio(options, "ignore");
+  return toProcess(core, ["leader"], options, kinds, { process: state.process, pid: state.pid });
 }
 
 /** Milliseconds that a leader has after SIGTERM when another is launched in its place. */

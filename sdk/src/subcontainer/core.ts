@@ -1,5 +1,5 @@
 /**
- * What all handles of one subcontainer share: its names, its leader, and its one destruction.
+ * What all handles of one subcontainer share: its names and its one destruction.
  *
  * ```text
  * alive -- destroy(), nobody holds it ----------------> destroying -- answered --> gone
@@ -18,7 +18,7 @@ export class Core {
   readonly imageId: string;
   readonly rootfs: string;
   readonly files: Files;
-  /** What `launch` started, while it is the leader. */
+  /** What `launch` started last. */
   leader: Process | undefined;
   /** It outlives the connection. */
   detached: boolean;

@@ -7,6 +7,7 @@ import type { Content, Files, WriteOptions } from "../files/files.ts";
 import type { StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import { toWire } from "../mounts/options.ts";
+import type { StdioOptions } from "../process/options.ts";
 import type { Process } from "../process/process.ts";
 import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
 import * as commands from "./commands.ts";
@@ -93,6 +94,10 @@ export abstract class Handle implements SubContainer {
 
   async launch(command: readonly string[] | null, options: LaunchOptions = {}): Promise<Process> {
     return commands.launch(this.#enter("launch"), command, options);
+  }
+
+  async leader(options: StdioOptions = {}): Promise<Process | null> {
+    return commands.leader(this.#enter("leader"), options);
   }
 
   async spawn(command: readonly string[], options: SpawnOptions = { stdio: "inherit" }): Promise<Process> {

@@ -4,7 +4,7 @@
 import type { Content, Files, WriteOptions } from "../files/files.ts";
 import type { StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
-import type { CommandOptions, ExecOptions } from "../process/options.ts";
+import type { CommandOptions, ExecOptions, StdioOptions } from "../process/options.ts";
 import type { Process } from "../process/process.ts";
 import type { ExecResult } from "../process/result.ts";
 import type { Run } from "../process/run.ts";
@@ -118,6 +118,11 @@ export interface SubContainer extends AsyncDisposable {
    * @param command - null for our idle init
    */
   launch(command: readonly string[] | null, options?: LaunchOptions): Promise<Process>;
+  /**
+   * The process that leads it now, or null when nothing does, or when it was launched without the host. Meant for
+   * what was attached by its guid; `stdio` names the streams that were pipes when it was launched.
+   */
+  leader(options?: StdioOptions): Promise<Process | null>;
   /**
    * Starts a command next to the leader. Resolves when it runs. Without options its output goes to this program's
    * own; with options, also empty ones, `stdio` is `pipe` unless it says otherwise, as in Node.

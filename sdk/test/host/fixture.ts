@@ -5,6 +5,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, test as base, beforeAll, inject, type TestAPI } from "vitest";
 import { connect, type Host, SubContainer, type SubContainerOwned } from "../../src/index.ts";
 
+/** The name of this file's subcontainers; other files run at the same time on the same host. */
+export const NAME: string = `test ${process.pid}`;
+
 let host: Host;
 
 beforeAll(async () => {
@@ -12,7 +15,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  const left = host.ended === undefined ? (await host.list()).filter(({ name }) => name === "test") : [];
+  const left = host.ended === undefined ? (await host.list()).filter(({ name }) => name === NAME) : [];
   host.close();
   if (left.length > 0) throw new Error(`not destroyed: ${left.map(({ guid }) => guid).join(", ")}`);
 });
@@ -26,7 +29,7 @@ export const test: TestAPI<{ host: Host; sub: SubContainerOwned }> = base.extend
   host: async ({}, use) => use(host),
   // biome-ignore lint/correctness/noEmptyPattern: as above
   sub: async ({}, use) => {
-    const sub = await SubContainer.of(host, { imageId: "busybox", throwaway: true }, null, "test");
+    const sub = await SubContainer.of(host, { imageId: "busybox", throwaway: true }, null, NAME);
     await use(sub);
     await sub.destroy();
   },

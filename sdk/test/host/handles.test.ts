@@ -9,13 +9,13 @@ import {
   SubContainerOwned,
   SubContainerRc,
 } from "../../src/index.ts";
-import { test } from "./fixture.ts";
+import { NAME, test } from "./fixture.ts";
 
 const image = { imageId: "busybox", throwaway: true };
 
 describe("S16: owned handles", () => {
   test("of, use, destroy", async ({ host }) => {
-    const sub = await SubContainerOwned.of(host, image, null, "test");
+    const sub = await SubContainerOwned.of(host, image, null, NAME);
     expect(sub.imageId).toBe("busybox");
     expect(sub.guid).toMatch(/\S/);
     expect(sub.rootfs).toMatch(/^\//);
@@ -30,7 +30,7 @@ describe("S16: owned handles", () => {
   });
 
   test("destroy is idempotent, and those who ask at once share one promise", async ({ host }) => {
-    const sub = await SubContainerOwned.of(host, image, null, "test");
+    const sub = await SubContainerOwned.of(host, image, null, NAME);
     const { destroy } = sub;
     const first = destroy();
     expect(destroy()).toBe(first);
@@ -39,7 +39,7 @@ describe("S16: owned handles", () => {
   });
 
   test("use after destroy is a clear error", async ({ host }) => {
-    const sub = await SubContainerOwned.of(host, image, null, "test");
+    const sub = await SubContainerOwned.of(host, image, null, NAME);
     const { files } = sub;
     await sub.destroy();
     const calls: (() => unknown)[] = [
@@ -65,22 +65,22 @@ describe("S16: owned handles", () => {
 
   test("withTemp destroys whatever happens", async ({ host }) => {
     let guid = "";
-    const value = await SubContainerOwned.withTemp(host, image, null, "test", async (sub) => {
+    const value = await SubContainerOwned.withTemp(host, image, null, NAME, async (sub) => {
       guid = sub.guid;
       return (await sub.execFail(["echo", "-n", "x"])).stdout;
     });
     expect(value).toBe("x");
     await expect(
-      SubContainer.withTemp(host, image, null, "test", async () => {
+      SubContainer.withTemp(host, image, null, NAME, async () => {
         throw new Error("mine");
       }),
     ).rejects.toThrow("mine");
-    expect((await host.list()).filter((info) => info.guid === guid || info.name === "test")).toEqual([]);
+    expect((await host.list()).filter((info) => info.guid === guid || info.name === NAME)).toEqual([]);
   });
 
   test("an unknown image, and a mount that fails, leave nothing behind", async ({ host }) => {
-    const before = (await host.list()).length;
-    await expect(SubContainer.of(host, { imageId: "no-such-image" })).rejects.toMatchObject({
+    const mine = async (): Promise<number> => (await host.list()).filter(({ name }) => name === NAME).length;
+    await expect(SubContainer.of(host, { imageId: "no-such-image" }, null, NAME)).rejects.toMatchObject({
       name: "HostError",
       kind: "notFound",
       subject: expect.stringContaining("no-such-image"),
@@ -91,15 +91,15 @@ describe("S16: owned handles", () => {
       mountpoint: "/data",
       readonly: false,
     });
-    const error = await SubContainer.of(host, image, escaping, "test").catch((error: unknown) => error);
+    const error = await SubContainer.of(host, image, escaping, NAME).catch((error: unknown) => error);
     expect(error).toBeInstanceOf(HostError);
-    expect((await host.list()).length).toBe(before);
+    expect(await mine()).toBe(0);
   });
 });
 
 describe("S16: counted handles", () => {
   test("the last released handle destroys the container", async ({ host }) => {
-    const owned = await SubContainerOwned.of(host, image, null, "test");
+    const owned = await SubContainerOwned.of(host, image, null, NAME);
     const first = owned.rc();
     const second = first.rc();
     expect([first.isOwned(), owned.rcs, first.guid === second.guid]).toEqual([false, 2, true]);
@@ -114,10 +114,10 @@ describe("S16: counted handles", () => {
   });
 
   test("of and withTemp give counted handles", async ({ host }) => {
-    const rc = await SubContainerRc.of(host, image, null, "test");
+    const rc = await SubContainerRc.of(host, image, null, NAME);
     expect(rc.isOwned()).toBe(false);
     await Promise.all([rc.destroy(), rc.destroy()]);
-    const value = await SubContainerRc.withTemp(host, image, null, "test", async (sub) => {
+    const value = await SubContainerRc.withTemp(host, image, null, NAME, async (sub) => {
       const other = sub.rc();
       await other.destroy();
       return (await sub.exec(["true"])).exitCode;
@@ -129,14 +129,14 @@ describe("S16: counted handles", () => {
 describe("S17", () => {
   test("a lazy handle creates its subcontainer at its first use, once", async ({ host }) => {
     const count = async (): Promise<number> =>
-      (await host.list()).filter(({ name }) => name === "lazy").length;
-    const lazy = SubContainer.lazy(host, image, null, "lazy");
+      (await host.list()).filter(({ name }) => name === `${NAME} lazy`).length;
+    const lazy = SubContainer.lazy(host, image, null, `${NAME} lazy`);
     expect([lazy.created, await count()]).toEqual([false, 0]);
     const results = await Promise.all([lazy.exec(["true"]), lazy.exec(["true"]), lazy.guid]);
     expect(results[0].exitCode).toBe(0);
     expect([lazy.created, await count()]).toEqual([true, 1]);
-    await lazy.files.writeFile("/x", "lazy");
-    expect(await lazy.readFile("/x", "utf8")).toBe("lazy");
+    await lazy.files.writeFile("/x", `${NAME} lazy`);
+    expect(await lazy.readFile("/x", "utf8")).toBe(`${NAME} lazy`);
     await lazy.destroy();
     expect(await count()).toBe(0);
     await expect(lazy.exec(["true"])).rejects.toThrow(DestroyedError);
@@ -157,7 +157,7 @@ describe("S17", () => {
   test("await using destroys at the end of the block", async ({ host }) => {
     let guid: string;
     {
-      await using sub = await SubContainer.of(host, image, null, "test");
+      await using sub = await SubContainer.of(host, image, null, NAME);
       await using counted = sub.rc();
       guid = counted.guid;
       expect((await counted.exec(["true"])).exitCode).toBe(0);
@@ -166,7 +166,7 @@ describe("S17", () => {
   });
 
   test("a hold keeps it alive past destroy, until its release", async ({ host }) => {
-    const sub = await SubContainer.of(host, image, null, "test");
+    const sub = await SubContainer.of(host, image, null, NAME);
     const releases = [sub.hold(), sub.hold()] as const;
     await sub.destroy();
     expect((await sub.exec(["true"])).exitCode).toBe(0);
@@ -181,7 +181,7 @@ describe("S17", () => {
 
   test("a detached one outlives its connection and is attached by guid", async ({ host }) => {
     const other = await connect({ dataDir: inject("dataDir") });
-    const sub = await SubContainer.of(other, { ...image, throwaway: false }, null, "test");
+    const sub = await SubContainer.of(other, { ...image, throwaway: false }, null, NAME);
     await sub.writeFile("/srv/note", "still here");
     const guid = await sub.detach();
     other.close();
@@ -190,6 +190,25 @@ describe("S17", () => {
     expect(await again.readFile("/srv/note", "utf8")).toBe("still here");
     await again.destroy();
     await expect(SubContainer.attach(host, guid)).rejects.toMatchObject({ kind: "notFound" });
+  });
+
+  test("the leader of an attached one can be heard and stopped", async ({ host }) => {
+    const other = await connect({ dataDir: inject("dataDir") });
+    const sub = await SubContainer.of(other, image, null, NAME);
+    const leader = await sub.launch(
+      ["sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done"],
+      {
+        stdio: ["ignore", "pipe", "ignore"],
+      },
+    );
+    const guid = await sub.detach();
+    other.close();
+    await using again = await SubContainer.attach(host, guid);
+    const same = await again.leader({ stdio: ["ignore", "pipe", "ignore"] });
+    expect(same?.pid).toBe(leader.pid);
+    expect((await same?.lines().next())?.value).toBe("up");
+    expect(await same?.stop()).toMatchObject({ exitCode: 5 });
+    expect(await again.leader()).toBeNull();
   });
 
   test("what another connection owns cannot be taken", async ({ host, sub }) => {

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, inject } from "vitest";
 import { Mounts, SubContainer } from "../../src/index.ts";
-import { test } from "./fixture.ts";
+import { NAME, test } from "./fixture.ts";
 
 const image = { imageId: "busybox", throwaway: true };
 
@@ -13,6 +13,7 @@ describe("S16: mounts", () => {
       ["assets/sub/a", "asset"],
       ["packages/dep/volumes/v/d", "dependency"],
       ["backup/b", "backup"],
+      ["volumes/sdk-main/file", "one"],
     ] as const) {
       mkdirSync(join(data, path, ".."), { recursive: true });
       writeFileSync(join(data, path), text);
@@ -36,7 +37,7 @@ describe("S16: mounts", () => {
       })
       .mountBackups({ subpath: null, mountpoint: "/backup" })
       .mountTmpfs({ mountpoint: "/memory", size: 1 << 20 });
-    await using sub = await SubContainer.of(host, image, mounts, "test");
+    await using sub = await SubContainer.of(host, image, mounts, NAME);
     const sh = async (script: string): Promise<string> => {
       const result = await sub.exec(["sh", "-c", script]);
       return `${result.exitCode} ${result.stdout}`.trim();
@@ -65,7 +66,7 @@ describe("S16: mounts", () => {
       readonly: false,
       idmap: [{ fromId: 0, toId: 1000 }],
     });
-    await using sub = await SubContainer.of(host, image, mounts, "test");
+    await using sub = await SubContainer.of(host, image, mounts, NAME);
     await sub.execFail(["sh", "-c", "echo mine >/data/file"], { user: "user" });
     expect((await sub.execFail(["stat", "-c", "%u:%g", "/data/file"])).stdout).toBe("1000:1000\n");
     expect(statSync(join(inject("dataDir"), "volumes/sdk-ids/file"))).toMatchObject({ uid: 0, gid: 0 });

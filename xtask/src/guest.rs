@@ -1,17 +1,306 @@
-//! To come.
+//! The oldest kernel that is promised, and cgroup version 2 alone: Debian's kernel 6.1 in an emulator.
+//!
+//! ```text
+//! target/xtask/guest/
+//!   kernel/          the package, unpacked, never installed
+//!   initramfs        busybox and the modules that find the disk
+//!   disk             ext4: busybox, the test programs with their libraries, our binary, an image
+//! ```
+//! The guest runs every test program of `linux/` and `volumes/`, then one life of a subcontainer by command line, and
+//! turns itself off. What it says on its console is counted as `cargo test` would say it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::image::busybox;
 use crate::test::Context;
 use crate::test::counts::Counts;
-use anyhow::Result;
+use crate::test::rust::count;
+use crate::{checks, place, say, setup};
+
+const KERNEL: &str = "6.1.";
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4", "overlay"];
+
+/// `cargo xtask guest`.
 pub(crate) fn run() -> Result<()> {
-    anyhow::bail!("to come")
+    let counts = boot()?;
+    for name in &counts.failures {
+        say::note(&format!("FAILED: {name}"));
+    }
+    say::last(&counts.to_string());
+    if counts.failed > 0 {
+        bail!("{} tests failed on kernel {KERNEL}x", counts.failed);
+    }
+    Ok(())
 }
+
+/// As a part of `cargo xtask test`.
 pub(crate) fn test(_: &Context) -> Result<Counts> {
-    run()?;
-    Ok(Counts::default())
+    boot()
 }
+
+/// In place of it.
 pub(crate) fn skipped(_: &Context) -> Result<Counts> {
     Ok(Counts::skip(
         "guest",
         "takes minutes under emulation: `cargo xtask guest`, or `cargo xtask test --guest`",
     ))
+}
+
+fn boot() -> Result<Counts> {
+    setup::run(setup::For::Guest)?;
+    say::heading("the guest");
+    let directory = place::cache().join("guest");
+    fs::create_dir_all(&directory)?;
+    let (image, modules) = kernel(&directory)?;
+    let initramfs = say::step("initramfs", || initramfs(&directory, &modules))?;
+    let disk = disk(&directory)?;
+    say::note("boots; its console follows");
+    let mut qemu = Command::new("qemu-system-x86_64");
+    // Emulated on purpose: it is the same everywhere, and hardware virtualisation inside a virtual machine may hang.
+    qemu.args([
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+        "-m",
+        "2048",
+        "-nographic",
+        "-no-reboot",
+    ]);
+    qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
+    qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
+    qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
+    let start = Instant::now();
+    let mut limited = Command::new("timeout");
+    limited.arg("900").arg(qemu.get_program()).args(qemu.get_args());
+    let lines = say::follow(&mut limited)?;
+    say::note(&format!("the guest ran for {}", say::time(start.elapsed())));
+    if !lines.iter().any(|line| line.trim_end() == "guest: all was run") {
+        bail!("the guest did not come to its end");
+    }
+    Ok(count(lines.iter().map(|line| line.trim_end())))
+}
+
+/// Downloads and unpacks the kernel: its image, and the directory of its modules.
+fn kernel(directory: &Path) -> Result<(PathBuf, PathBuf)> {
+    let unpacked = directory.join("kernel");
+    if !unpacked.exists() {
+        let depends = say::output(Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]))?;
+        let package = depends
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("Depends: "))
+            .context("apt-cache names the kernel's package")?;
+        if !package.contains(&format!("-{KERNEL}")) {
+            bail!("this Debian's kernel is {package}, not {KERNEL}x");
+        }
+        let work = tempfile::Builder::new().prefix(".kernel").tempdir_in(directory)?;
+        // apt-get downloads as a user of its own.
+        fs::set_permissions(work.path(), fs::Permissions::from_mode(0o777))?;
+        let mut download = Command::new("apt-get");
+        say::run(
+            &format!("download {package}"),
+            download.current_dir(work.path()).args(["download", package]),
+        )?;
+        let archive =
+            fs::read_dir(work.path())?.flatten().map(|entry| entry.path()).next().context("the package")?;
+        let target = work.path().join("unpacked");
+        say::run("unpack it", Command::new("dpkg-deb").arg("-x").arg(archive).arg(&target))?;
+        fs::rename(target, &unpacked)?;
+    }
+    let only = |path: PathBuf, prefix: &str| -> Result<PathBuf> {
+        let entries = fs::read_dir(&path).with_context(|| format!("list {}", path.display()))?;
+        let mut found =
+            entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+        Ok(found.next().with_context(|| format!("find {prefix}* in {}", path.display()))?.path())
+    };
+    Ok((only(unpacked.join("boot"), "vmlinuz-")?, only(unpacked.join("lib/modules"), KERNEL)?))
+}
+
+const FIND_THE_DISK: &str = r#"#!/bin/sh
+mount -t proc proc /proc
+mount -t devtmpfs dev /dev
+for module in $(cat /modules); do modprobe $module || echo "guest: no module $module"; done
+mount -t ext4 /dev/vda /disk || { echo "guest: no disk"; poweroff -f; }
+# A root of its own, on a real mount: nothing can be pivoted away from an initramfs.
+exec switch_root /disk /init
+"#;
+
+fn initramfs(directory: &Path, modules: &Path) -> Result<PathBuf> {
+    let root = tempfile::Builder::new().prefix(".initramfs").tempdir_in(directory)?;
+    let version = modules.file_name().context("a version")?;
+    let inside = root.path().join("lib/modules").join(version);
+    for part in [
+        "kernel/fs",
+        "kernel/drivers/virtio",
+        "kernel/drivers/block",
+        "kernel/lib",
+        "kernel/crypto",
+        "kernel/arch",
+    ] {
+        if modules.join(part).exists() {
+            fs::create_dir_all(inside.join(part).parent().context("a parent")?)?;
+            say::output(Command::new("cp").arg("-r").arg(modules.join(part)).arg(inside.join(part)))?;
+        }
+    }
+    for file in ["modules.builtin", "modules.order"] {
+        fs::copy(modules.join(file), inside.join(file))?;
+    }
+    say::output(Command::new("depmod").arg("-b").arg(root.path()).arg(version))?;
+    install_busybox(root.path())?;
+    fs::create_dir(root.path().join("disk"))?;
+    fs::write(root.path().join("modules"), MODULES.join("\n"))?;
+    executable(&root.path().join("init"), FIND_THE_DISK)?;
+    let archive = directory.join("initramfs");
+    let script = "cd \"$1\" && find . | cpio --quiet -o -H newc > \"$2\"";
+    say::output(Command::new("sh").args(["-c", script, "sh"]).arg(root.path()).arg(&archive))?;
+    Ok(archive)
+}
+
+const RUN_ALL: &str = r#"#!/bin/sh
+export PATH=/bin HOME=/root RUST_BACKTRACE=0
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up
+echo "guest: Linux $(uname -r), cgroups: $(grep -c cgroup /proc/mounts) mount, $(stat -f -c %T /sys/fs/cgroup)"
+for program in /tests/*; do
+  echo "guest: $program"
+  timeout 300 $program --test-threads=1 2>&1 || echo "guest: $program ended with $?"
+done
+echo "guest: a life by command line"
+if sh -eu /life; then echo "test result: ok. 1 passed; 0 failed; 0 ignored"
+else echo "test a life by command line ... FAILED"; echo "test result: FAILED. 0 passed; 1 failed; 0 ignored"; fi
+echo "guest: all was run"
+poweroff -f
+"#;
+
+/// Create, launch, exec, kill of a whole tree, an id-mapped mount, destroy; and nothing left.
+const LIFE: &str = r#"
+mounts() { cat /proc/self/mountinfo | wc -l; }
+groups() { find /sys/fs/cgroup -mindepth 1 -type d | wc -l; }
+export START_CONTAINER_DATA_DIR=/data
+before="$(mounts) $(groups)"
+start-container image import /busybox.tar --name busybox
+rootfs=$(start-container subcontainer create-fs busybox)
+start-container subcontainer launch $rootfs &
+leader=$!
+until start-container subcontainer exec $rootfs true 2>/dev/null; do sleep 0.1; done
+[ "$(start-container subcontainer exec -u 7:8 $rootfs sh -c 'echo $(id -u):$(id -g)')" = 7:8 ]
+start-container subcontainer exec $rootfs sh -c 'setsid sleep 1000 & echo on; sleep 1000' &
+exec=$!
+sleep 2; kill -KILL $exec; sleep 1
+[ "$(start-container subcontainer exec $rootfs sh -c 'cat /proc/[0-9]*/comm | grep -c sleep; true')" = 0 ]
+mkdir -p /source /target; touch /source/file; chown 1000:1000 /source/file
+start-container bind-mount --source /source --target /target --idmap 1000:5 --readonly
+[ "$(stat -c %u:%g /target/file)" = 5:5 ]
+! touch /target/new 2>/dev/null
+umount /target
+start-container subcontainer destroy-fs $rootfs
+wait $leader || true
+sleep 1
+[ "$(mounts) $(groups)" = "$before" ] || { cat /proc/self/mountinfo; find /sys/fs/cgroup -type d; false; }
+[ -z "$(ls /run/start-container 2>/dev/null)" ]
+"#;
+
+fn disk(directory: &Path) -> Result<PathBuf> {
+    let root = tempfile::Builder::new().prefix(".disk").tempdir_in(directory)?;
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755))?;
+    install_busybox(root.path())?;
+    for name in ["dev", "proc", "sys", "run", "tmp", "root", "etc", "tests", "var"] {
+        fs::create_dir_all(root.path().join(name))?;
+    }
+    fs::set_permissions(root.path().join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    fs::write(root.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
+    fs::write(root.path().join("etc/group"), "root:x:0:\n")?;
+    executable(&root.path().join("init"), RUN_ALL)?;
+    fs::write(root.path().join("life"), LIFE)?;
+    fs::copy(busybox::archive(), root.path().join("busybox.tar"))?;
+
+    let mut build = Command::new(checks::cargo());
+    let binary = place::target().join("debug/start-container");
+    say::run("cargo build", build.args(["build", "--locked", "--package", "start-container"]))?;
+    let mut programs = vec![(binary, root.path().join("bin/start-container"))];
+    for program in say::step("cargo test --no-run", test_programs)? {
+        let name = program.file_name().context("a name")?.to_os_string();
+        programs.push((program, root.path().join("tests").join(name)));
+    }
+    let mut libraries = BTreeSet::new();
+    for (program, target) in &programs {
+        fs::copy(program, target).with_context(|| format!("copy {}", program.display()))?;
+        libraries.extend(libraries_of(program)?);
+    }
+    for library in libraries {
+        let target = root.path().join(library.strip_prefix("/").context("an absolute path")?);
+        fs::create_dir_all(target.parent().context("a parent")?)?;
+        fs::copy(&library, target).with_context(|| format!("copy {}", library.display()))?;
+    }
+    let disk = directory.join("disk");
+    let mut mkfs = Command::new("mkfs.ext4");
+    mkfs.args(["-q", "-F", "-d"]).arg(root.path()).arg(&disk).arg("1500M");
+    say::run("mkfs.ext4", &mut mkfs)?;
+    Ok(disk)
+}
+
+fn test_programs() -> Result<Vec<PathBuf>> {
+    let mut build = Command::new(checks::cargo());
+    build.args([
+        "test",
+        "--locked",
+        "--no-run",
+        "--message-format=json",
+        "--package",
+        "linux",
+        "--package",
+        "volumes",
+    ]);
+    let mut programs = Vec::new();
+    for line in say::output(&mut build)?.lines() {
+        let message: Value = serde_json::from_str(line).context("parse cargo's message")?;
+        if message["profile"]["test"] == true
+            && let Some(path) = message["executable"].as_str()
+        {
+            programs.push(PathBuf::from(path));
+        }
+    }
+    Ok(programs)
+}
+
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+    let listed = say::output(Command::new("ldd").arg(program))?;
+    Ok(listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
+
+fn install_busybox(root: &Path) -> Result<()> {
+    for name in ["bin", "dev", "proc", "sys"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
+    let busybox = busybox.context("busybox-static is not installed")?;
+    fs::copy(busybox, root.join("bin/busybox"))?;
+    for applet in
+        say::output(Command::new(busybox).arg("--list"))?.lines().filter(|applet| *applet != "busybox")
+    {
+        symlink("busybox", root.join("bin").join(applet))?;
+    }
+    Ok(())
+}
+
+fn executable(path: &Path, content: &str) -> Result<()> {
+    fs::write(path, content)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context("make it executable")
 }

@@ -114,6 +114,27 @@ pub(crate) fn watch(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command that speaks for itself: its lines are shown as they come, and returned.
+pub(crate) fn follow(command: &mut Command) -> Result<Vec<String>> {
+    let (reader, writer) = std::io::pipe()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()
+        .context("start it")?;
+    // The command holds the writing end too; ours must go, or the reader never sees the end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut lines = Vec::new();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        raw(&line);
+        lines.push(line);
+    }
+    child.wait().context("wait for it")?;
+    Ok(lines)
+}
+
 /// Runs a command and returns its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let shown = shown(command);

@@ -51,8 +51,12 @@ const BENCH: &[Need] = &[
     ("skopeo", "skopeo"),
     ("ip", "iproute2"),
 ];
-const GUEST: &[Need] =
-    &[("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio")];
+const GUEST: &[Need] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("depmod", "kmod"),
+];
 
 /// Installs what is missing and makes the images.
 pub(crate) fn run(purpose: For) -> Result<()> {
@@ -68,13 +72,10 @@ pub(crate) fn run(purpose: For) -> Result<()> {
         For::Guest => GUEST.to_vec(),
     };
     install(&needs)?;
-    match purpose {
-        For::Guest => return Ok(()),
-        For::SmallDemo | For::Demo | For::Tests | For::Bench => {}
-    }
     image::busybox::make()?;
     match purpose {
-        For::SmallDemo | For::Guest => {}
+        For::Guest => return Ok(()),
+        For::SmallDemo => {}
         For::Demo => image::debian::make(image::debian::Which::Postgres)?,
         For::Bench => image::debian::make(image::debian::Which::Minbase)?,
         For::Tests => {

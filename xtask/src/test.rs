@@ -4,7 +4,7 @@
 //! left out is missing from it.
 
 pub(crate) mod counts;
-mod rust;
+pub(crate) mod rust;
 mod sdk;
 
 use std::path::PathBuf;

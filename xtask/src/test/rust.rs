@@ -1,8 +1,7 @@
 //! The Rust side: build, format, lints, tests, documentation.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -55,7 +54,7 @@ pub(super) fn tests(context: &Context) -> Result<Counts> {
     }
     let mut nextest = context.cargo();
     nextest.args(["nextest", "run", "--workspace", "--locked", "--profile", "ci", "--no-tests=pass"]);
-    let lines = follow(nextest.args(&context.filter))?;
+    let lines = say::follow(nextest.args(&context.filter))?;
     if !report.exists() {
         bail!("nextest wrote no report");
     }
@@ -69,27 +68,6 @@ pub(super) fn tests(context: &Context) -> Result<Counts> {
         }
     }
     Ok(counts)
-}
-
-/// Runs a command that speaks for itself: its lines are shown as they come, and returned.
-fn follow(command: &mut Command) -> Result<Vec<String>> {
-    let (reader, writer) = std::io::pipe()?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .spawn()
-        .context("start the tests")?;
-    // The command holds the writing end too; ours must go, or the reader never sees the end.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut lines = Vec::new();
-    for line in BufReader::new(reader).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        say::raw(&line);
-        lines.push(line);
-    }
-    child.wait().context("wait for the tests")?;
-    Ok(lines)
 }
 
 fn read_junit(report: &str) -> Result<Counts> {
@@ -127,9 +105,13 @@ fn skip_reason(output: &str) -> Option<String> {
 
 /// `cargo test`, read line by line.
 fn cargo_test(command: &mut Command) -> Result<Counts> {
-    let lines = follow(command)?;
+    Ok(count(say::follow(command)?.iter().map(String::as_str)))
+}
+
+/// Counts what test programs say.
+pub(crate) fn count<'a>(lines: impl Iterator<Item = &'a str>) -> Counts {
     let mut counts = Counts::default();
-    for line in &lines {
+    for line in lines {
         if let Some(result) = line.strip_prefix("test result: ") {
             counts.passed += number_before(result, "passed").unwrap_or(0);
             counts.failed += number_before(result, "failed").unwrap_or(0);
@@ -147,7 +129,7 @@ fn cargo_test(command: &mut Command) -> Result<Counts> {
             counts.add(Counts::failure(line));
         }
     }
-    Ok(counts)
+    counts
 }
 
 /// The number that stands before a word: 3 in `4 tests run: 3 passed, 1 failed`.

@@ -146,6 +146,8 @@ fn left_in(data: &Path) -> Vec<String> {
     ["rootfs", "subcontainers", "rpc"]
         .iter()
         .flat_map(|name| fs::read_dir(data.join(name)).into_iter().flatten().flatten())
+        // The lock stays with the directory.
+        .filter(|entry| entry.file_name() != "lock")
         .map(|entry| format!("file {}", entry.path().display()))
         .collect()
 }

@@ -34,7 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("{:.1}", started.elapsed().as_secs_f64() * 1e3);
             }
             "cycle" => {
-                let rootfs = Rootfs::create(&store, subject, Options { throwaway: true, ..Options::default() })?;
+                let rootfs =
+                    Rootfs::create(&store, subject, Options { throwaway: true, ..Options::default() })?;
                 let created = started.elapsed();
                 Rootfs::destroy(Path::new(dir), rootfs.guid())?;
                 println!("{} {}", created.as_micros(), (started.elapsed() - created).as_micros());

@@ -19,7 +19,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use self::index::Members;
 use crate::config::Config;
 use crate::layer::{self, Compression, Layer};
-use crate::store::{Image, LayerRecord, Store, Work};
+use crate::store::{Image, LayerRecord, Store, Work, check_name};
 use crate::tar::write_tree;
 use crate::tree::open_dir_at;
 use crate::{Cancel, Digest, Error, Progress, Refusal, Result};
@@ -83,6 +83,19 @@ impl Source<'_> {
         Error::NotAnImage { path: self.path.to_owned(), reason: reason.into() }
     }
 
+    /// What the image is called: as it is asked for, else as the archive says, else as its file. An OCI layout often
+    /// says a mere tag; `latest` alone would name every image, so the file's name comes before it.
+    fn name(&self, names: &[String]) -> String {
+        if let Some(wanted) = self.wanted {
+            return wanted.to_owned();
+        }
+        let full = |name: &String| {
+            if name.contains(['/', ':']) { name.clone() } else { format!("{}:{name}", self.file_name()) }
+        };
+        // A stranger's archive may say anything.
+        names.iter().map(full).find(|name| check_name(name).is_ok()).unwrap_or_else(|| self.file_name())
+    }
+
     /// The name of the file without what it says of its format, in the characters of names.
     fn file_name(&self) -> String {
         let mut stem = self.default;
@@ -99,8 +112,8 @@ impl Source<'_> {
                     }
                 })
                 .collect();
-        let clean = clean.trim_start_matches(['.', '-']);
-        if clean.is_empty() { "image".to_owned() } else { clean.to_owned() }
+        let clean: String = clean.trim_start_matches(['.', '-']).chars().take(100).collect();
+        if clean.is_empty() { "image".to_owned() } else { clean }
     }
 }
 
@@ -287,11 +300,7 @@ impl Import<'_> {
                 return Err(Error::Document { document, reason });
             }
         }
-        let name = source
-            .wanted
-            .map(str::to_owned)
-            .or_else(|| found.names.into_iter().next())
-            .unwrap_or_else(|| source.file_name());
+        let name = source.name(&found.names);
         self.work.commit(Image { name, config: found.config, manifest: found.manifest })
     }
 }

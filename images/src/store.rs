@@ -40,6 +40,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use commit::Image;
+pub(crate) use names::check as check_name;
 pub(crate) use work::Work;
 
 use crate::tree::{ensure_dir, ensure_dir_at, open_dir_at, read_file_at, text_names_in};

@@ -144,10 +144,10 @@ fn i1_oci_layouts_are_imported_as_directory_and_archive() {
     for layer in [Layer::plain(tar.clone()), Layer::gzip(&tar), Layer::zstd(&tar)] {
         let kind = layer.media_type;
         let mut layout = Layout::new(vec![layer]);
-        layout.name = Some("from-the-layout".to_owned());
+        layout.name = Some("from/the-layout:1".to_owned());
         let dir = tempfile::tempdir_in(data.dir.path()).unwrap();
         let image = round(&data, &layout.directory(dir.path()), None);
-        assert_eq!(image.names, ["from-the-layout"], "{kind}");
+        assert_eq!(image.names, ["from/the-layout:1"], "{kind}");
         assert_eq!(
             round(&data, &data.file("oci.tar", &layout.archive()), Some("given")).digest,
             image.digest
@@ -157,6 +157,30 @@ fn i1_oci_layouts_are_imported_as_directory_and_archive() {
             image.digest
         );
         data.store.remove(&image.digest).unwrap();
+    }
+}
+
+#[test]
+fn i1_an_image_is_called_as_asked_for_or_as_it_says_or_as_its_file() {
+    let data = Data::new();
+    let mut layout = Layout::new(vec![Layer::plain(Tar::new().file("f", b"x").end())]);
+    let cases = [
+        (None, "my-app"),
+        (Some("team/app:2"), "team/app:2"),
+        (Some("latest"), "my-app:latest"),
+        (Some("../../../etc/cron.d/x"), "my-app"),
+        (Some("a b\n"), "my-app"),
+        (Some("/etc/passwd"), "my-app"),
+    ];
+    for (said, expected) in cases {
+        layout.name = said.map(str::to_owned);
+        let image = data.import(&data.file("my app.oci.tar", &layout.archive()), None).unwrap();
+        assert_eq!(image.names, [expected], "{said:?}");
+        data.store.remove(&image.digest).unwrap();
+    }
+    let path = data.file("my app.oci.tar", &layout.archive());
+    for bad in ["", "..", "a/../b", "/x", "a\nb"] {
+        assert!(matches!(data.import(&path, Some(bad)), Err(images::Error::ImageName { .. })), "{bad:?}");
     }
 }
 

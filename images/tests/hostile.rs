@@ -206,7 +206,7 @@ fn i5_hostile_entries_are_refused_by_name() {
         ),
         (
             "renaming everything",
-            t().entry(Head::new(b'g', "g"), b"15 path=../evil\n").file("f", b"x"),
+            t().entry(Head::new(b'g', "g"), b"16 path=../evil\n").file("f", b"x"),
             "global pax header",
         ),
         (

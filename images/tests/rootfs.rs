@@ -396,7 +396,7 @@ fn s12_whatever_a_container_left_is_removed() {
 
 #[test]
 fn s12_ten_thousand_throw_away_rootfs_leave_nothing() {
-    let data = Data::new();
+    let data = Data::in_memory("size=64m");
     small(&data);
     let handles = || fs::read_dir("/proc/self/fd").unwrap().count();
     let memory = || {
@@ -450,4 +450,20 @@ fn s12_many_layers_and_many_rootfs_at_once() {
         }
     });
     assert_eq!(mounts_under(&data), 0);
+}
+
+#[test]
+fn s12_more_layers_than_overlay_takes_is_an_error_that_says_so() {
+    use common::{Layer, Layout, Tar};
+    let data = Data::with(images::Limits { layers: 600, ..images::Limits::default() });
+    let layers = (0..501).map(|number| Layer::plain(Tar::new().file(&format!("f{number}"), b"x").end()));
+    let image =
+        data.import(&data.file("many.tar", &Layout::new(layers.collect()).archive()), Some("many")).unwrap();
+    let error = Rootfs::create(&data.store, "many", Options::default()).unwrap_err();
+    assert_eq!(chain(&error), format!("image {} has 501 layers, and overlay takes 500", image.digest));
+    assert!(Rootfs::list(&data.path()).unwrap().is_empty());
+    let layers = (0..500).map(|number| Layer::plain(Tar::new().file(&format!("f{number}"), b"x").end()));
+    data.import(&data.file("most.tar", &Layout::new(layers.collect()).archive()), Some("most")).unwrap();
+    let rootfs = Rootfs::create(&data.store, "most", Options::default()).unwrap();
+    assert!(rootfs.path().join("f0").exists() && rootfs.path().join("f499").exists());
 }

@@ -281,50 +281,17 @@ fn i3_a_killed_import_leaves_nothing_visible() {
     assert!(killed > 10 && half_way > 3, "the kills came at the wrong moments: {killed}, {half_way}");
 }
 
-/// A data directory on a file system of its own, so small that it fills.
-struct Tiny {
-    data: Data,
-    mount: PathBuf,
-}
-
-impl Tiny {
-    fn new(size: &str) -> Self {
-        let data = Data::new();
-        let mount = data.dir.path().join("tiny");
-        fs::create_dir(&mount).unwrap();
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(&mount)
-            .status()
-            .unwrap();
-        assert!(status.success());
-        Self { data, mount }
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let dir = self.mount.join("d");
-        for rootfs in Rootfs::list(&dir).unwrap_or_default() {
-            Rootfs::destroy(&dir, rootfs.guid()).unwrap();
-        }
-        for path in [dir.join("subcontainers"), self.mount.clone()] {
-            while rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).is_ok() {}
-        }
-    }
-}
-
 #[test]
 fn i3_a_full_disk_ends_an_import_with_nothing_left() {
-    let tiny = Tiny::new("3m");
-    let store = Store::open(&tiny.mount.join("d")).unwrap();
-    let used = || rustix::fs::statvfs(&tiny.mount).unwrap();
+    let data = Data::in_memory("size=3m");
+    let store = &data.store;
+    let used = || rustix::fs::statvfs(data.path()).unwrap();
     let before = used();
     for layer in [
         Layer::plain(Tar::new().file("big", &vec![1; 8 << 20]).end()),
         Layer::gzip(&Tar::new().dir("a").file("a/big", &vec![1; 8 << 20]).end()),
     ] {
-        let path = tiny.data.file("big.tar", &Layout::new(vec![layer]).archive());
+        let path = data.file("big.tar", &Layout::new(vec![layer]).archive());
         let error = store.import(&path, None, &Silent, &Cancel::new()).unwrap_err();
         let text = chain(&error);
         assert!(
@@ -341,7 +308,7 @@ fn i3_a_full_disk_ends_an_import_with_nothing_left() {
         );
     }
     // Compressed archives are spooled: that fills it as well.
-    let path = tiny.data.file(
+    let path = data.file(
         "big.tar.gz",
         &common::gzip(
             &Layout::new(vec![Layer::plain(Tar::new().file("big", &vec![1; 8 << 20]).end())]).archive(),
@@ -350,18 +317,17 @@ fn i3_a_full_disk_ends_an_import_with_nothing_left() {
     let text = chain(&store.import(&path, None, &Silent, &Cancel::new()).unwrap_err());
     assert!(text.contains("cannot write decompressed") && text.contains("No space left"), "{text}");
     // And after all that it works.
-    store.import(&image(&tiny.data, "one"), None, &Silent, &Cancel::new()).unwrap();
+    store.import(&image(&data, "one"), None, &Silent, &Cancel::new()).unwrap();
 }
 
 #[test]
 fn s12_a_full_disk_ends_a_creation_with_nothing_left() {
-    let tiny = Tiny::new("1m,nr_inodes=80");
-    let dir = tiny.mount.join("d");
-    let store = Store::open(&dir).unwrap();
-    store.import(&image(&tiny.data, "one"), None, &Silent, &Cancel::new()).unwrap();
+    let data = Data::in_memory("size=1m,nr_inodes=80");
+    let (dir, store) = (data.path(), &data.store);
+    store.import(&image(&data, "one"), None, &Silent, &Cancel::new()).unwrap();
     let mut made = Vec::new();
     let error = loop {
-        match Rootfs::create(&store, "one", Options { throwaway: true, ..Options::default() }) {
+        match Rootfs::create(store, "one", Options { throwaway: true, ..Options::default() }) {
             Ok(rootfs) => made.push(rootfs.guid().to_owned()),
             Err(error) => break error,
         }
@@ -375,6 +341,6 @@ fn s12_a_full_disk_ends_a_creation_with_nothing_left() {
     for guid in made {
         Rootfs::destroy(&dir, &guid).unwrap();
     }
-    let rootfs = Rootfs::create(&store, "one", Options::default()).unwrap();
+    let rootfs = Rootfs::create(store, "one", Options::default()).unwrap();
     Rootfs::destroy(&dir, rootfs.guid()).unwrap();
 }

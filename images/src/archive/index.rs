@@ -198,11 +198,13 @@ pub(crate) fn begins_like_an_archive(file: File, path: &str, limits: &Limits) ->
         buffer: vec![0; 512],
     };
     let mut reader = Reader::new(input, path, limits);
-    while let Some(entry) = reader.next(true)? {
+    // A directory or two for the root may come first.
+    for _ in 0..4 {
+        let Some(entry) = reader.next(true)? else { break };
         match member_name(&entry.path) {
             Some(name) if name.is_empty() => {}
             Some(name) => return Ok(is_archive_name(&name)),
-            None => return Ok(false),
+            None => break,
         }
     }
     Ok(false)

@@ -120,3 +120,80 @@ fn page(layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<OwnedFd, Fai
     rustix::fs::openat(point, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| ("open", errno))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{open_dir, open_dir_at};
+
+    /// A directory to mount in, unmounted when dropped.
+    struct Scratch(tempfile::TempDir);
+
+    impl Scratch {
+        fn new(lowers: usize) -> Self {
+            let scratch = Self(tempfile::tempdir_in("/tmp").unwrap());
+            for name in
+                (0..lowers).map(|number| format!("l{number}")).chain(["u", "w", "m"].map(str::to_owned))
+            {
+                std::fs::create_dir(scratch.0.path().join(&name)).unwrap();
+                std::fs::write(scratch.0.path().join(&name).join(&name), name).unwrap();
+            }
+            std::fs::remove_file(scratch.0.path().join("w/w")).unwrap();
+            scratch
+        }
+
+        fn mount(&self, form: Form, lowers: usize, volatile: bool) -> Result<(), Failure> {
+            let all = open_dir(self.0.path()).unwrap();
+            let open = |name: &str| open_dir_at(&all, name).unwrap();
+            let lowers: Vec<OwnedFd> = (0..lowers).map(|number| open(&format!("l{number}"))).collect();
+            let lowers: Vec<&OwnedFd> = lowers.iter().collect();
+            mount_as(
+                form,
+                &Layers { lowers: &lowers, upper: &open("u"), work: &open("w"), volatile },
+                &all,
+                "m",
+            )
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            while rustix::mount::unmount(self.0.path().join("m"), rustix::mount::UnmountFlags::DETACH).is_ok()
+            {
+            }
+        }
+    }
+
+    #[test]
+    fn s12_every_form_of_the_mount_gives_the_same_tree() {
+        for form in [Form::Handles, Form::Paths, Form::Page] {
+            for volatile in [true, false] {
+                let scratch = Scratch::new(3);
+                scratch.mount(form, 3, volatile).unwrap_or_else(|error| panic!("{form:?}: {error:?}"));
+                let root = scratch.0.path().join("m");
+                for name in ["l0", "l1", "l2", "u"] {
+                    assert_eq!(std::fs::read_to_string(root.join(name)).unwrap(), name, "{form:?}");
+                }
+                std::fs::write(root.join("l0"), "changed").unwrap();
+                assert_eq!(std::fs::read_to_string(scratch.0.path().join("l0/l0")).unwrap(), "l0");
+                let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+                let line = table.lines().find(|line| line.contains(&root.display().to_string())).unwrap();
+                assert!(
+                    line.contains("nodev") && line.contains("shared:") && line.contains("start-container"),
+                    "{line}"
+                );
+                assert_eq!(line.contains("volatile"), volatile, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn s12_what_does_not_fit_into_a_page_says_so() {
+        let scratch = Scratch::new(300);
+        assert_eq!(
+            scratch.mount(Form::Page, 300, true),
+            Err(("fit into one page the layers of", Errno::TOOBIG))
+        );
+        scratch.mount(Form::Paths, 300, true).unwrap();
+    }
+}

@@ -10,6 +10,7 @@ use protocol::image::ImageInfo;
 pub(crate) struct Data {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) store: Store,
+    data_dir: PathBuf,
 }
 
 impl Data {
@@ -20,16 +21,32 @@ impl Data {
     pub(crate) fn with(limits: Limits) -> Self {
         assert!(rustix::process::geteuid().is_root(), "needs root: layers have owners and devices");
         let dir = tempfile::Builder::new().prefix("images-test-").tempdir_in("/tmp").unwrap();
-        let store = Store::open_with(&dir.path().join("d"), limits).unwrap();
-        Self { dir, store }
+        let data_dir = dir.path().join("d");
+        let store = Store::open_with(&data_dir, limits).unwrap();
+        Self { dir, store, data_dir }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().join("d")
+        self.data_dir.clone()
     }
 
     pub(crate) fn import(&self, path: &Path, name: Option<&str>) -> Result<ImageInfo, Error> {
         self.store.import(path, name, &Silent, &Cancel::new())
+    }
+
+    /// One in memory, for thousands of rounds: ext4 searches long for an inode that was not freed just now.
+    pub(crate) fn in_memory(options: &str) -> Self {
+        let mut data = Self::new();
+        let mount = data.dir.path().join("tmpfs");
+        std::fs::create_dir(&mount).unwrap();
+        let status = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&mount)
+            .status();
+        assert!(status.unwrap().success());
+        data.data_dir = mount.join("d");
+        data.store = Store::open(&data.data_dir).unwrap();
+        data
     }
 
     /// A file beside the data directory.
@@ -68,8 +85,9 @@ impl Drop for Data {
         for guid in rootfs.chain(Rootfs::remnants(&dir).unwrap_or_default()).collect::<Vec<_>>() {
             Rootfs::destroy(&dir, &guid).unwrap();
         }
-        let point = dir.join("subcontainers");
-        while rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH).is_ok() {}
+        for point in [dir.join("subcontainers"), self.dir.path().join("tmpfs")] {
+            while rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH).is_ok() {}
+        }
     }
 }
 

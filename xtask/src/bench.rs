@@ -15,7 +15,7 @@ mod worker;
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use tests::isolate::{Isolation, inside};
 
@@ -119,7 +119,17 @@ fn measure(options: &Options) -> Result<()> {
     say::raw(&report.markdown());
     if !options.quick && options.only.is_empty() {
         std::fs::write(place::root().join("docs/benchmarks.md"), report.markdown())?;
-        say::note("written to docs/benchmarks.md");
+        let readme = place::root().join("README.md");
+        std::fs::write(&readme, with_summary(&std::fs::read_to_string(&readme)?, &report.summary())?)?;
+        say::note("written to docs/benchmarks.md, and the bars to README.md");
     }
     Ok(())
+}
+
+/// The README with the table between its two marks replaced.
+fn with_summary(readme: &str, summary: &str) -> Result<String> {
+    const MARKS: [&str; 2] = ["<!-- begin: cargo xtask bench -->\n", "<!-- end: cargo xtask bench -->"];
+    let (before, rest) = readme.split_once(MARKS[0]).context("find the first mark in README.md")?;
+    let (_, after) = rest.split_once(MARKS[1]).context("find the second mark in README.md")?;
+    Ok(format!("{before}{}{summary}{}{after}", MARKS[0], MARKS[1]))
 }

@@ -182,14 +182,16 @@ for program in /tests/*; do
   echo "guest: $program"
   timeout 300 $program --test-threads=1 2>&1 || echo "guest: $program ended with $?"
 done
-echo "guest: a life by command line"
-if sh -eu /life; then echo "test result: ok. 1 passed; 0 failed; 0 ignored"
-else echo "test a life by command line ... FAILED"; echo "test result: FAILED. 0 passed; 1 failed; 0 ignored"; fi
+for script in life bind; do
+  echo "guest: $script by command line"
+  if sh -eux /$script; then echo "test result: ok. 1 passed; 0 failed; 0 ignored"
+  else echo "test $script by command line ... FAILED"; echo "test result: FAILED. 0 passed; 1 failed; 0 ignored"; fi
+done
 echo "guest: all was run"
 poweroff -f
 "#;
 
-/// Create, launch, exec, kill of a whole tree, an id-mapped mount, destroy; and nothing left.
+/// Create, launch, exec, kill of a whole tree, destroy; and nothing left.
 const LIFE: &str = r#"
 mounts() { cat /proc/self/mountinfo | wc -l; }
 groups() { find /sys/fs/cgroup -mindepth 1 -type d | wc -l; }
@@ -205,17 +207,30 @@ start-container subcontainer exec $rootfs sh -c 'setsid sleep 1000 & echo on; sl
 exec=$!
 sleep 2; kill -KILL $exec; sleep 1
 [ "$(start-container subcontainer exec $rootfs sh -c 'cat /proc/[0-9]*/comm | grep -c sleep; true')" = 0 ]
-mkdir -p /source /target; touch /source/file; chown 1000:1000 /source/file
-start-container bind-mount --source /source --target /target --idmap 1000:5 --readonly
-[ "$(stat -c %u:%g /target/file)" = 5:5 ]
-! touch /target/new 2>/dev/null
-umount /target
 start-container subcontainer destroy-fs $rootfs
 wait $leader || true
 sleep 1
 [ "$(mounts) $(groups)" = "$before" ] || { cat /proc/self/mountinfo; find /sys/fs/cgroup -type d; false; }
 [ -z "$(ls /run/start-container 2>/dev/null)" ]
 "#;
+
+/// An id-mapped, read-only mount.
+const BIND: &str = r#"
+mkdir -p /source /target
+touch /source/file
+chown 1000:1000 /source/file
+start-container bind-mount --source /source --target /target --idmap 1000:5 --readonly
+[ "$(stat -c %u:%g /target/file)" = 5:5 ]
+! touch /target/new 2>/dev/null
+umount /target
+"#;
+
+/// Programs that the tests run and that busybox's applets do not quite replace: some look at their own name.
+const PROGRAMS: &[&str] = &[
+    "bash", "cat", "chmod", "chown", "cp", "dash", "dd", "echo", "env", "false", "find", "grep", "id",
+    "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nsenter", "printf", "readlink", "rm",
+    "rmdir", "sed", "seq", "setsid", "sleep", "stat", "tail", "tar", "touch", "true", "umount", "unshare",
+];
 
 fn disk(directory: &Path) -> Result<PathBuf> {
     let root = tempfile::Builder::new().prefix(".disk").tempdir_in(directory)?;
@@ -229,6 +244,7 @@ fn disk(directory: &Path) -> Result<PathBuf> {
     fs::write(root.path().join("etc/group"), "root:x:0:\n")?;
     executable(&root.path().join("init"), RUN_ALL)?;
     fs::write(root.path().join("life"), LIFE)?;
+    fs::write(root.path().join("bind"), BIND)?;
     fs::copy(busybox::archive(), root.path().join("busybox.tar"))?;
 
     let mut build = Command::new(checks::cargo());
@@ -239,8 +255,18 @@ fn disk(directory: &Path) -> Result<PathBuf> {
         let name = program.file_name().context("a name")?.to_os_string();
         programs.push((program, root.path().join("tests").join(name)));
     }
+    for name in PROGRAMS {
+        if let Some(path) =
+            ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(name)).into_iter().find(|path| path.exists())
+        {
+            programs.push((path, root.path().join("bin").join(name)));
+        }
+    }
     let mut libraries = BTreeSet::new();
     for (program, target) in &programs {
+        if target.is_symlink() {
+            fs::remove_file(target)?;
+        }
         fs::copy(program, target).with_context(|| format!("copy {}", program.display()))?;
         libraries.extend(libraries_of(program)?);
     }
@@ -249,6 +275,8 @@ fn disk(directory: &Path) -> Result<PathBuf> {
         fs::create_dir_all(target.parent().context("a parent")?)?;
         fs::copy(&library, target).with_context(|| format!("copy {}", library.display()))?;
     }
+    fs::remove_file(root.path().join("bin/sh"))?;
+    symlink("dash", root.path().join("bin/sh"))?;
     let disk = directory.join("disk");
     let mut mkfs = Command::new("mkfs.ext4");
     mkfs.args(["-q", "-F", "-d"]).arg(root.path()).arg(&disk).arg("1500M");

@@ -137,6 +137,21 @@ impl Report {
         page
     }
 
+    /// The bars alone, for the README.
+    pub(super) fn summary(&self) -> String {
+        let mut table = String::from("| measured in one run | ratio or number | bar |\n|---|---:|---:|\n");
+        for bar in &self.bars {
+            let sign = if bar.at_most { "≤" } else { "≥" };
+            table.push_str(&format!(
+                "| {} | {} | {sign} {} |\n",
+                bar.what,
+                number(bar.measured),
+                number(bar.limit)
+            ));
+        }
+        table
+    }
+
     fn write(&self, page: &mut String) -> std::fmt::Result {
         writeln!(page, "\n## Bars\n\n| bar | limit | measured | |\n|---|---:|---:|---|")?;
         for bar in &self.bars {

@@ -25,9 +25,6 @@ pub(crate) struct Options {
     /// Leave out what takes long: other runtimes, documentation, the package, start-sdk, the guest.
     #[arg(long)]
     quick: bool,
-    /// Run the tests on Debian's kernel 6.1 in an emulator too (some minutes).
-    #[arg(long)]
-    guest: bool,
     /// Only tests whose name contains this; no checks.
     filter: Option<String>,
 }
@@ -96,11 +93,7 @@ fn parts(options: &Options) -> Vec<Part> {
         parts.push(("examples in the documentation", rust::doctests));
         parts.push(("sdk: Node 22, Node 24, Deno", sdk::runtimes));
         parts.push(("sdk: the package in an empty project", sdk::package));
-    }
-    if options.guest {
         parts.push(("Debian's kernel 6.1 with cgroup v2 alone", guest::test));
-    } else {
-        parts.push(("Debian's kernel 6.1 with cgroup v2 alone", guest::skipped));
     }
     parts
 }

@@ -445,6 +445,31 @@ fn i5_lying_documents_are_refused() {
             change(&|layout| layout.blobs[0].1 = gzip(&Tar::new().file("f", b"y").end())),
             "has digest",
         ),
+        (
+            "a bit flipped in a layer",
+            change(&|layout| {
+                let at = layout.blobs[0].1.len() / 2;
+                layout.blobs[0].1[at] ^= 4;
+            }),
+            "has digest",
+        ),
+        (
+            "a bit flipped in a plain layer",
+            {
+                let mut layout = Layout::new(vec![Layer::plain(tar.clone())]);
+                layout.blobs[0].1[0] ^= 4;
+                layout
+            },
+            "has digest",
+        ),
+        (
+            "a layer cut short",
+            change(&|layout| {
+                let half = layout.blobs[0].1.len() / 2;
+                layout.blobs[0].1.truncate(half);
+            }),
+            "bytes, not",
+        ),
         ("layer missing", change(&|layout| layout.blobs.clear()), "is missing"),
         (
             "digest is a path",

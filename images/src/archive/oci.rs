@@ -286,7 +286,11 @@ fn read_manifest<'a>(
         let label = digest.to_string();
         check_layer_type(descriptor.media_type())
             .map_err(|reason| Error::Layer { layer: label.clone(), reason })?;
-        let (bytes, _) = blobs.open(source, &format!("blobs/sha256/{}", digest.hex()))?;
+        let (bytes, actual) = blobs.open(source, &format!("blobs/sha256/{}", digest.hex()))?;
+        let expected = descriptor.size();
+        if actual != expected && expected <= import.store.limits().compressed {
+            return Err(Error::Size { subject: format!("layer {label}"), expected, actual });
+        }
         layers.push(LayerSource {
             label,
             digest: Some(digest),

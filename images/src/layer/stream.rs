@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use protocol::ErrorKind;
 use sha2::{Digest as _, Sha256};
 
 use super::chunk::{CHUNK, Chunk, Pool};
@@ -66,28 +67,37 @@ pub(super) fn run(
         let feeder = Feeder { label: &label, size, limits, progress, cancel, pool: pool.clone(), to_hash };
         let failed = to_tar.clone();
         let reader = scope.spawn(move || {
-            if let Err(error) = feeder.run(bytes, &to_tar) {
+            let (result, whole) = feeder.run(bytes, &to_tar);
+            if let Err(error) = result {
                 // Nobody listens where the unpacking failed first, and then its error is the one to tell.
                 _ = failed.send(Err(error));
             }
+            whole
         });
         let input = Queue { queue: tar_queue, chunk: None, at: 0 };
         let unpacked = unpack::unpack(input, &label, root, diff_id.is_none(), limits);
         // Joined in any case: scope would, but a panic in there must not be lost.
         let joined = reader.join();
         let hashed = hasher.join();
-        let (Ok(()), Ok((stored, plain))) = (joined, hashed) else {
+        let (Ok(whole), Ok((stored, plain))) = (joined, hashed) else {
             return Err(Error::Read {
                 subject: format!("layer {label}"),
                 source: io::Error::other("a thread panicked"),
             });
         };
-        let counted = unpacked?;
         let verify = |subject: String, expected: Option<Digest>, actual: Digest| match expected {
             Some(expected) if expected != actual => Err(Error::Digest { subject, expected, actual }),
             _ => Ok(()),
         };
-        verify(format!("layer {label}"), digest, stored.unwrap_or(plain))?;
+        let verified = verify(format!("layer {label}"), digest, stored.unwrap_or(plain));
+        let counted = match unpacked {
+            // Bytes that are not the promised ones are a better reason than what they led to.
+            Err(error) if whole && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Escape) => {
+                return Err(verified.err().unwrap_or(error));
+            }
+            unpacked => unpacked?,
+        };
+        verified?;
         verify(format!("contents of layer {label}"), diff_id, plain)?;
         Ok(Unpacked {
             diff_id: plain,
@@ -121,7 +131,9 @@ struct Feeder<'a> {
 }
 
 impl Feeder<'_> {
-    fn run(self, bytes: Box<dyn Read + Send + '_>, to_tar: &SyncSender<Result<Chunk>>) -> Result<()> {
+    /// Reads to the end in any case that is not a limit or a cancellation, so that the digest of the whole is known;
+    /// the second value says whether it did.
+    fn run(self, bytes: Box<dyn Read + Send + '_>, to_tar: &SyncSender<Result<Chunk>>) -> (Result<()>, bool) {
         let stage = format!("layer {}", self.label.get(..19).unwrap_or(self.label));
         let mut tee = Tee {
             feeder: &self,
@@ -132,63 +144,51 @@ impl Feeder<'_> {
             read: 0,
             compressed: false,
             stopped: None,
+            halted: false,
         };
+        let result = self.decode(&mut tee, to_tar);
+        let drained = tee.drain();
+        let whole = drained.is_ok() && !tee.halted;
+        let sized = self.check_size(tee.read);
+        (result.and(drained).and(sized), whole)
+    }
+
+    fn decode(&self, tee: &mut Tee<'_>, to_tar: &SyncSender<Result<Chunk>>) -> Result<()> {
         let head = tee.fill_buf().map(sniff);
         let compression = head.map_err(|source| tee.error(source))?;
         tee.compressed = compression != Compression::None;
         let mut produced = 0_u64;
-        match compression {
-            Compression::None => {
-                // Plain bytes go on as they are: hashed once, as contents, for the two digests are one.
-                loop {
-                    match tee.fill_buf() {
-                        Ok([]) => break,
-                        Ok(_) => {}
-                        Err(source) => return Err(tee.error(source)),
-                    }
-                    let Some(chunk) = tee.chunk.take() else { break };
-                    produced += chunk.len() as u64;
-                    self.check_expanded(produced, tee.read, false)?;
-                    if !self.send(chunk, to_tar) {
-                        break;
-                    }
+        if compression == Compression::None {
+            // Plain bytes go on as they are: hashed once, as contents, for the two digests are one.
+            loop {
+                match tee.fill_buf() {
+                    Ok([]) => return Ok(()),
+                    Ok(_) => {}
+                    Err(source) => return Err(tee.error(source)),
                 }
-            }
-            Compression::Gzip | Compression::Zstd => {
-                if let Some(first) = tee.chunk.clone() {
-                    // The first chunk was fetched before it was known to be compressed.
-                    _ = self.to_hash.send(Hash::Stored(first));
+                let Some(chunk) = tee.chunk.take() else { return Ok(()) };
+                produced += chunk.len() as u64;
+                if let Err(refused) = self.check_expanded(produced, tee.read, false) {
+                    // This chunk was not hashed, so no digest would be right.
+                    tee.halted = true;
+                    return Err(refused);
                 }
-                let mut tee = match compression {
-                    Compression::Gzip => {
-                        let mut decoder = flate2::bufread::MultiGzDecoder::new(tee);
-                        self.inflate(&mut decoder, |decoder| decoder.get_mut(), to_tar, &mut produced)?;
-                        decoder.into_inner()
-                    }
-                    _ => {
-                        let mut decoder = zstd::Decoder::with_buffer(tee).map_err(|source| Error::Read {
-                            subject: format!("layer {}", self.label),
-                            source,
-                        })?;
-                        self.inflate(&mut decoder, |decoder| decoder.get_mut(), to_tar, &mut produced)?;
-                        decoder.finish()
-                    }
-                };
-                // What follows the compressed stream belongs to the stored bytes and their digest.
-                loop {
-                    match tee.fill_buf() {
-                        Ok([]) => break,
-                        Ok(rest) => {
-                            let length = rest.len();
-                            tee.consume(length);
-                        }
-                        Err(source) => return Err(tee.error(source)),
-                    }
+                if !self.send(chunk, to_tar) {
+                    return Ok(());
                 }
-                return self.check_size(tee.read);
             }
         }
-        self.check_size(tee.read)
+        if let Some(first) = tee.chunk.clone() {
+            // The first chunk was fetched before it was known to be compressed.
+            _ = self.to_hash.send(Hash::Stored(first));
+        }
+        if compression == Compression::Gzip {
+            let mut decoder = flate2::bufread::MultiGzDecoder::new(tee);
+            return self.inflate(&mut decoder, |decoder| decoder.get_mut(), to_tar, &mut produced);
+        }
+        let failed = |source| Error::Read { subject: format!("layer {}", self.label), source };
+        let mut decoder = zstd::Decoder::with_buffer(tee).map_err(failed)?;
+        self.inflate(&mut decoder, |decoder| decoder.get_mut(), to_tar, &mut produced)
     }
 
     fn inflate<'t, D: Read>(
@@ -261,6 +261,8 @@ struct Tee<'t> {
     compressed: bool,
     /// The error behind an [`io::Error`] that had to pass through a decoder.
     stopped: Option<Error>,
+    /// A limit was reached, or it was cancelled: nothing more is to be read.
+    halted: bool,
 }
 
 impl Tee<'_> {
@@ -273,7 +275,23 @@ impl Tee<'_> {
 
     fn stop(&mut self, error: Error) -> io::Error {
         self.stopped = Some(error);
+        self.halted = true;
         io::Error::other("stopped")
+    }
+
+    /// Reads what is left, for the hasher alone.
+    fn drain(&mut self) -> Result<()> {
+        while !self.halted {
+            match self.fill_buf() {
+                Ok([]) => return Ok(()),
+                Ok(_) => {}
+                Err(source) => return Err(self.error(source)),
+            }
+            if let Some(chunk) = self.chunk.take().filter(|_| !self.compressed) {
+                _ = self.feeder.to_hash.send(Hash::Plain(chunk));
+            }
+        }
+        Ok(())
     }
 
     fn fetch(&mut self) -> io::Result<()> {

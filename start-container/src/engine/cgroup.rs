@@ -174,25 +174,20 @@ impl Group {
                 Err(Errno::BUSY) if Instant::now() < deadline => {}
                 Err(errno) => return Err(fail(errno)),
             }
+            let handles = self.handles();
             match self.kill() {
                 Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(errno) => return Err(fail(errno)),
             }
-            self.wait_empty(Duration::from_millis(50));
+            wait_for_ends(&handles, Duration::from_millis(100));
         }
     }
 
-    /// Waits until `populated` may have changed, or `limit` has passed.
-    fn wait_empty(&self, limit: Duration) {
-        let Ok(events) = self.file("cgroup.events", OFlags::RDONLY) else { return };
-        let mut buffer = [0; 128];
-        let read = rustix::io::read(&events, &mut buffer).unwrap_or(0);
-        if buffer[..read].windows(11).any(|w| w == b"populated 0") {
-            return;
-        }
-        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos() as _ };
-        let mut fds = [rustix::event::PollFd::new(&events, rustix::event::PollFlags::PRI)];
-        let _woken = rustix::event::poll(&mut fds, Some(&timeout));
+    /// Handles on the processes in it and beneath it.
+    fn handles(&self) -> Vec<OwnedFd> {
+        let pids = self.processes().unwrap_or_default();
+        let open = |pid| linux::pidfd::open(rustix::process::Pid::from_raw(pid)?).ok();
+        pids.into_iter().filter_map(open).collect()
     }
 
     fn remove_all(&self) -> std::result::Result<(), Errno> {
@@ -233,6 +228,25 @@ impl Group {
 
     fn file(&self, name: &str, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
         open(self.dir.as_fd(), name, flags)
+    }
+}
+
+/// Waits until each of these has ended, or `limit` has passed.
+///
+/// Not by `cgroup.events`: the kernel tells of a change there at most every 10 ms.
+fn wait_for_ends(handles: &[OwnedFd], limit: Duration) {
+    if handles.is_empty() {
+        // Ended, but not yet out of the group.
+        std::thread::sleep(Duration::from_micros(100));
+        return;
+    }
+    let deadline = Instant::now() + limit;
+    for handle in handles {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+        let mut fds = [rustix::event::PollFd::new(handle, rustix::event::PollFlags::IN)];
+        // Interrupted or not: whoever waits looks again.
+        let _woken = rustix::event::poll(&mut fds, Some(&timeout));
     }
 }
 

@@ -5,7 +5,7 @@
 //! ├── rootfs.json             the record: written before anything else is there, removed last
 //! ├── upper/                  what was written; its root has the mode and owner of the image's root
 //! └── work/                   overlay's own
-//! D/subcontainers/            a private mount of its own, so that no rootfs propagates into other namespaces
+//! D/subcontainers/            while there is any: a private mount, so that no rootfs reaches other namespaces
 //! └── <guid>/                 the overlay, shared: mounts made beneath reach the namespaces cloned from it
 //!
 //! create:   record -> upper, work -> overlay (detached) -> mount point -> attach
@@ -15,6 +15,7 @@
 
 mod detach;
 mod overlay;
+mod point;
 mod record;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -26,9 +27,7 @@ use rustix::io::Errno;
 
 use self::record::Record;
 use crate::store::{Store, flock, now};
-use crate::tree::{
-    ensure_dir, open_dir, open_dir_at, remove_all, remove_dir, replace_file_at, text_names_in,
-};
+use crate::tree::{open_dir, open_dir_at, remove_all, remove_dir, replace_file_at, text_names_in};
 use crate::{Digest, Error, Result};
 
 pub(crate) use record::users;
@@ -261,6 +260,7 @@ impl Rootfs {
             Err(errno) if !absent(errno) => return Err(failed("remove mount point of")(errno)),
             _ => {}
         }
+        point::release(data_dir).map_err(failed("release mount point of"))?;
         let Some(dir) = dir else { return Ok(()) };
         remove_work(&dir).map_err(failed("remove work directory of"))?;
         remove_dir(&dir, "upper").map_err(failed("remove contents of"))?;
@@ -328,7 +328,7 @@ impl Rootfs {
             }
             (upper, work)
         };
-        let point = attach_point(&self.data_dir).map_err(failed("prepare mount point of"))?;
+        let point = point::attach(&self.data_dir).map_err(failed("prepare mount point of"))?;
         match rustix::fs::mkdirat(&point, record.guid.as_str(), Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed("create mount point of")(errno)),
@@ -421,38 +421,4 @@ fn is_mount(path: &Path) -> Result<bool> {
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(Error::kernel("look at", path.display().to_string())(errno)),
     }
-}
-
-/// `D/subcontainers` as a private mount of its own, made so on first use.
-fn attach_point(data_dir: &Path) -> Result<OwnedFd, Errno> {
-    use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
-    let path = data_dir.join("subcontainers");
-    let lock = |how| {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(data_dir.join("rootfs/lock"), flags, Mode::from_raw_mode(0o600))?;
-        flock(&file, how).map(|()| file)
-    };
-    let attached = || {
-        let dir = open_dir(&path)?;
-        let stat = rustix::fs::statx(&dir, "", AtFlags::EMPTY_PATH, StatxFlags::MODE)?;
-        Ok::<_, Errno>(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT).then_some(dir))
-    };
-    {
-        // Shared, to not see it between attached and private.
-        let _lock = lock(FlockOperation::LockShared)?;
-        if let Some(dir) = attached()? {
-            return Ok(dir);
-        }
-    }
-    let _lock = lock(FlockOperation::LockExclusive)?;
-    if let Some(dir) = attached()? {
-        return Ok(dir);
-    }
-    ensure_dir(&path, 0o700)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = rustix::mount::open_tree(rustix::fs::CWD, &path, flags)?;
-    rustix::mount::move_mount(&tree, "", rustix::fs::CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    // After the move: attached to a shared mount, a mount becomes shared.
-    rustix::mount::mount_change(&path, MountPropagationFlags::PRIVATE)?;
-    attached()?.ok_or(Errno::NOTCONN)
 }

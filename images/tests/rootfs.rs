@@ -20,9 +20,10 @@ fn small(data: &Data) {
     data.import(&tree, Some("small")).unwrap();
 }
 
+/// Mounts beneath `subcontainers`, itself included.
 fn mounts_under(data: &Data) -> usize {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let path = data.path().join("subcontainers/").display().to_string();
+    let path = data.path().join("subcontainers").display().to_string();
     table.lines().filter(|line| line.contains(&path)).count()
 }
 
@@ -466,4 +467,53 @@ fn s12_more_layers_than_overlay_takes_is_an_error_that_says_so() {
     data.import(&data.file("most.tar", &Layout::new(layers.collect()).archive()), Some("most")).unwrap();
     let rootfs = Rootfs::create(&data.store, "most", Options::default()).unwrap();
     assert!(rootfs.path().join("f0").exists() && rootfs.path().join("f499").exists());
+}
+
+#[test]
+fn s12_the_mount_that_holds_them_is_private_and_goes_with_the_last() {
+    let data = Data::new();
+    small(&data);
+    // As on a machine where everything is shared.
+    let base = data.dir.path().display().to_string();
+    mount(&["--bind", &base, &base]);
+    mount(&["--make-shared", &base]);
+    let line = |path: &std::path::Path| {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.lines().find(|line| line.contains(&format!(" {} ", path.display()))).map(str::to_owned)
+    };
+    let point = data.path().join("subcontainers");
+    let create = || Rootfs::create(&data.store, "small", Options::default()).unwrap();
+    let (one, two) = (create(), create());
+    assert!(!line(&point).unwrap().contains("shared:"), "{:?}", line(&point));
+    Rootfs::destroy(&data.path(), one.guid()).unwrap();
+    assert!(line(&point).is_some() && two.path().join("etc/motd").exists());
+    Rootfs::destroy(&data.path(), two.guid()).unwrap();
+    assert_eq!(line(&point), None);
+    // A file system that the operator put there stays.
+    mount(&["-t", "tmpfs", "theirs", &point.display().to_string()]);
+    let three = create();
+    assert!(!line(&point).unwrap().contains("shared:"), "{:?}", line(&point));
+    Rootfs::destroy(&data.path(), three.guid()).unwrap();
+    assert!(line(&point).unwrap().contains("theirs"));
+    rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH).unwrap();
+    rustix::mount::unmount(data.dir.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn s12_first_and_last_race_without_losing_a_rootfs() {
+    let data = Data::new();
+    small(&data);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let options = Options { throwaway: true, ..Options::default() };
+                    let rootfs = Rootfs::create(&data.store, "small", options).unwrap();
+                    assert!(rootfs.path().join("etc/motd").exists(), "mounted where nobody sees it");
+                    Rootfs::destroy(&data.path(), rootfs.guid()).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(mounts_under(&data), 0);
 }

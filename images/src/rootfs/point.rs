@@ -1,0 +1,81 @@
+//! `D/subcontainers` as a private mount of its own, made with the first rootfs and gone with the last.
+//!
+//! On a machine run by systemd every mount is shared: each rootfs would appear in the namespace of every service,
+//! and stay there when it is gone here.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use crate::store::flock;
+use crate::tree::{open_dir, text_names_in};
+
+/// Whose mount is at `D/subcontainers`.
+enum Mounted {
+    Nothing,
+    Ours,
+    /// The operator put a file system of its own there. It serves as well, and is not ours to take away.
+    Theirs,
+}
+
+/// A handle on it, made private where it was not. While it is open, [`release`] does nothing.
+pub(super) fn attach(data_dir: &Path) -> Result<OwnedFd, Errno> {
+    let path = data_dir.join("subcontainers");
+    {
+        // Shared, to not see it between attached and private.
+        let _lock = lock(data_dir, FlockOperation::LockShared)?;
+        let dir = open_dir(&path)?;
+        if let Mounted::Ours = mounted(data_dir, &dir)? {
+            return Ok(dir);
+        }
+    }
+    let _lock = lock(data_dir, FlockOperation::LockExclusive)?;
+    if let Mounted::Nothing = mounted(data_dir, &open_dir(&path)?)? {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = rustix::mount::open_tree(CWD, &path, flags)?;
+        rustix::mount::move_mount(&tree, "", CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    }
+    // After the move: attached to a shared mount, a mount becomes shared.
+    rustix::mount::mount_change(&path, MountPropagationFlags::PRIVATE)?;
+    open_dir(&path)
+}
+
+/// Takes the mount away where nothing is mounted in it any more.
+pub(super) fn release(data_dir: &Path) -> Result<(), Errno> {
+    let path = data_dir.join("subcontainers");
+    let is_empty = || text_names_in(open_dir(&path)?).map(|names| names.is_empty());
+    match is_empty() {
+        Ok(true) => {}
+        Ok(false) | Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno),
+    }
+    let _lock = lock(data_dir, FlockOperation::LockExclusive)?;
+    let ours = matches!(mounted(data_dir, &open_dir(&path)?)?, Mounted::Ours);
+    if !ours || !is_empty()? {
+        return Ok(());
+    }
+    match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
+        // Somebody is about to mount a rootfs, or stands in it.
+        Err(Errno::BUSY | Errno::INVAL) => Ok(()),
+        result => result,
+    }
+}
+
+fn mounted(data_dir: &Path, dir: &OwnedFd) -> Result<Mounted, Errno> {
+    let stat = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::MODE)?;
+    if !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(Mounted::Nothing);
+    }
+    let above = rustix::fs::statx(CWD, data_dir, AtFlags::empty(), StatxFlags::MODE)?;
+    let device = |stat: &rustix::fs::Statx| (stat.stx_dev_major, stat.stx_dev_minor);
+    Ok(if device(&stat) == device(&above) { Mounted::Ours } else { Mounted::Theirs })
+}
+
+fn lock(data_dir: &Path, how: FlockOperation) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(data_dir.join("rootfs/lock"), flags, Mode::from_raw_mode(0o600))?;
+    flock(&file, how).map(|()| file)
+}

@@ -19,6 +19,9 @@ const NEWLINE = 10;
 const ANSWER_LIMIT = 64 * 1024;
 /** Large reads cost fewer wake-ups; the process blocks when this much waits unread. */
 const HIGH_WATER_MARK = 1024 * 1024;
+/** More than a socket of Linux holds by default. */
+const LARGE_READ = 256 * 1024;
+const SMALL_READ = 32 * 1024;
 
 /** One stream of one process. Reading and writing may begin at once. */
 export class Channel extends Duplex {
@@ -26,6 +29,7 @@ export class Channel extends Duplex {
   readonly #path: string;
   readonly #kind: StreamKind;
   #answer: Buffer | undefined = Buffer.alloc(0);
+  #buffer: Buffer | undefined;
   #written = false;
   #finished: ((error?: Error | null) => void) | undefined;
 
@@ -35,9 +39,13 @@ export class Channel extends Duplex {
     super({ highWaterMark: HIGH_WATER_MARK, ...sides } as DuplexOptions);
     this.#path = socketPath;
     this.#kind = kind;
-    this.#socket = connectSocket({ path: socketPath, allowHalfOpen: true });
+    this.#socket = connectSocket({
+      path: socketPath,
+      allowHalfOpen: true,
+      // Past the socket's own stream, in reads as large as the kernel has them: twice as fast as `data` events.
+      onread: { buffer: () => this.#room(), callback: (length) => this.#filled(length) },
+    });
     this.#socket.write(encodeRequest(1, "stream.attach", { process, stream: kind }));
-    this.#socket.on("data", (chunk: Buffer) => this.#take(chunk));
     this.#socket.on("end", () => this.#inputEnded());
     this.#socket.on("error", (error: NodeJS.ErrnoException) => this.#failed(error));
     this.#socket.on("close", () => this.#closed());
@@ -82,32 +90,44 @@ export class Channel extends Duplex {
     this.#finished = undefined;
   }
 
-  #take(chunk: Buffer): void {
-    if (this.#answer === undefined) {
-      if (this.#kind !== "stdin" && !this.push(chunk)) this.#socket.pause();
-      return;
-    }
+  /** Where the next bytes go. */
+  #room(): Buffer {
+    this.#buffer ??= Buffer.allocUnsafeSlow(this.#kind === "stdin" ? SMALL_READ : LARGE_READ);
+    return this.#buffer;
+  }
+
+  /** Says whether to go on reading. */
+  #filled(length: number): boolean {
+    const bytes = this.#room().subarray(0, length);
+    if (length < SMALL_READ) return this.#take(Buffer.from(bytes));
+    // A reader gets a buffer that is well filled as it is, and the next bytes another one.
+    this.#buffer = undefined;
+    return this.#take(bytes);
+  }
+
+  #take(chunk: Buffer): boolean {
+    if (this.#answer === undefined) return this.#kind === "stdin" || this.push(chunk);
     const answer = Buffer.concat([this.#answer, chunk]);
     const end = answer.indexOf(NEWLINE);
     if (end === -1) {
       if (answer.length > ANSWER_LIMIT) this.#broken("no answer to stream.attach");
       this.#answer = answer;
-      return;
+      return true;
     }
     this.#answer = undefined;
     try {
       const message = decode(answer.toString("utf8", 0, end));
       if (message.type === "error") {
         this.destroy(new HostError("stream.attach", message.message, message.code, message.data));
-        return;
+        return true;
       }
     } catch (error) {
       this.#broken(error instanceof Error ? error.message : String(error));
-      return;
+      return true;
     }
     this.#finish();
     const rest = answer.subarray(end + 1);
-    if (rest.length > 0) this.#take(rest);
+    return rest.length === 0 || this.#take(rest);
   }
 
   #inputEnded(): void {

@@ -60,6 +60,7 @@ export class Process implements AsyncIterable<string>, AsyncDisposable {
   #stdin: Channel | undefined;
   #terminal: Channel | undefined;
   #fed: Promise<void> | undefined;
+  #exited: Promise<Outcome> | undefined;
   #ended: Promise<Ended> | undefined;
 
   constructor(init: ProcessInit) {
@@ -131,7 +132,8 @@ export class Process implements AsyncIterable<string>, AsyncDisposable {
   }
 
   /**
-   * Asks it to end and waits: SIGTERM, then, after the grace, SIGKILL to it and everything that it started.
+   * Asks it to end and waits until it has: SIGTERM, then, after the grace, SIGKILL to it and everything that it
+   * started. What it printed may still be read afterwards.
    *
    * @param options - `signal`: another than SIGTERM; `grace`: milliseconds, default 10,000
    */
@@ -142,9 +144,12 @@ export class Process implements AsyncIterable<string>, AsyncDisposable {
     );
     try {
       await this.kill(options.signal ?? "SIGTERM");
-      return await this.wait();
+      // It may want to print before it ends.
+      this.#drain();
+      return this.#asEnded(await this.#outcome());
     } finally {
       clearTimeout(grace);
+      this.#limits.release();
     }
   }
 
@@ -224,32 +229,50 @@ export class Process implements AsyncIterable<string>, AsyncDisposable {
   }
 
   async #wait(): Promise<Ended> {
-    const { host, id } = this.#init;
     try {
-      if (this.#init.terminal === undefined) {
-        if (this.#stdin === undefined) this.stdin?.end();
-      } else {
-        // A terminal that nobody reads fills up like any other output.
-        this.#terminal ?? this.terminal?.resume();
-      }
-      // The host forgets the process once it has said how it ended: everything else comes before.
+      this.#drain();
       await Promise.all([this.#outputs.stdout?.ended(), this.#outputs.stderr?.ended()]);
       await this.#limits.settled;
-      const { outcome } = await host.request("subcontainer.wait", { process: id });
+      const outcome = await this.#outcome();
       await this.#inputError();
       await this.#limits.settled;
-      const reason = this.#limits.reason;
-      // A handler of SIGTERM may end with any exit code: it was the limit that ended it all the same.
-      const ended: Outcome = reason === undefined ? outcome : { kind: reason };
-      return {
-        outcome: ended,
-        exitCode: exitCodeOf(ended),
-        exitSignal: exitSignalOf(ended, this.#limits.grace),
-      };
+      return this.#asEnded(outcome);
     } finally {
       this.#limits.release();
       this.#stdin?.destroy();
     }
+  }
+
+  /** Asks the host how it ended; the host says so once. */
+  #outcome(): Promise<Outcome> {
+    this.#exited ??= this.#init.host.request(
+      "subcontainer.wait",
+      { process: this.#init.id },
+      ({ outcome }) => outcome,
+    );
+    return this.#exited;
+  }
+
+  #asEnded(outcome: Outcome): Ended {
+    const reason = this.#limits.reason;
+    // A handler of SIGTERM may end with any exit code: it was the limit that ended it all the same.
+    const ended: Outcome = reason === undefined ? outcome : { kind: reason };
+    return {
+      outcome: ended,
+      exitCode: exitCodeOf(ended),
+      exitSignal: exitSignalOf(ended, this.#limits.grace),
+    };
+  }
+
+  /** Closes the input that nobody writes to, and reads the output that nobody reads. */
+  #drain(): void {
+    if (this.#init.terminal === undefined) {
+      if (this.#stdin === undefined) this.stdin?.end();
+    } else if (this.#terminal === undefined) {
+      this.terminal?.resume();
+    }
+    this.#outputs.stdout?.drain();
+    this.#outputs.stderr?.drain();
   }
 
   /** Rejects if the input failed; does not wait for an input that nobody reads any more. */

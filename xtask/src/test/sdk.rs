@@ -48,14 +48,20 @@ pub(super) fn vitest(context: &Context) -> Result<Counts> {
     ]);
     vitest.arg(format!("--outputFile.json={}", report.display()));
     if let Some(filter) = &context.filter {
-        vitest.args(["-t", filter]);
+        vitest.args(["--passWithNoTests", "-t", filter]);
     }
     // Its failures are in the report; it speaks for itself meanwhile.
     let status = vitest.stdin(Stdio::null()).status().context("start vitest")?;
     if !report.exists() {
         bail!("vitest wrote no report: {status}");
     }
-    read_vitest(&fs::read_to_string(&report)?, context.filter.is_some())
+    let mut counts = read_vitest(&fs::read_to_string(&report)?, context.filter.is_some())?;
+    let nothing = counts.passed == 0 && context.filter.is_none();
+    if counts.failed == 0 && (!status.success() || nothing) {
+        // An error outside of any test, which the report does not hold.
+        counts.add(Counts::failure(&format!("vitest itself: {status}")));
+    }
+    Ok(counts)
 }
 
 fn read_vitest(report: &str, filtered: bool) -> Result<Counts> {
@@ -81,13 +87,24 @@ fn read_vitest(report: &str, filtered: bool) -> Result<Counts> {
     Ok(counts)
 }
 
-/// The same program on each runtime. What it prints is `ok NAME`, `not ok NAME` or `skipped: REASON`, a line each.
+/// The same program on each runtime. It prints `ok NAME` or `not ok NAME` for each check.
 pub(super) fn runtimes(context: &Context) -> Result<Counts> {
     let mut counts = Counts::default();
     for runtime in setup::all_runtimes() {
         let mut command = in_sdk(context, "node");
         command.arg("test/runtimes/run.mjs").env("RUNTIME", runtime.path());
-        counts.add(Counts::of(&format!("sdk on {}", runtime.name), say::run(runtime.name, &mut command)));
+        let mut own = Counts::default();
+        for line in say::follow(&mut command)? {
+            if line.starts_with("ok ") {
+                own.passed += 1;
+            } else if let Some(name) = line.strip_prefix("not ok ") {
+                own.add(Counts::failure(&format!("sdk on {}: {name}", runtime.name)));
+            }
+        }
+        if own.passed == 0 && own.failed == 0 {
+            own.add(Counts::failure(&format!("sdk on {}: nothing was run", runtime.name)));
+        }
+        counts.add(own);
     }
     Ok(counts)
 }

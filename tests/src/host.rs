@@ -174,19 +174,17 @@ impl Host {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("list the host's descriptors").count()
     }
 
-    /// How much memory is its own, in KiB.
+    /// How much memory is its own, in KiB: not the pages of its program, which count as private or as shared as other
+    /// hosts come and go.
     ///
     /// # Panics
     /// When it does not run.
     #[must_use]
-    pub fn private_kib(&self) -> u64 {
+    pub fn own_kib(&self) -> u64 {
         let rollup =
             fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).expect("read the host's memory");
-        rollup
-            .lines()
-            .filter(|line| line.starts_with("Private_"))
-            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
-            .sum()
+        let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).expect("its anonymous memory");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
     fn log(&self) -> PathBuf {

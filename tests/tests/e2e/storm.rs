@@ -74,7 +74,7 @@ fn s12_thousands_of_lives_leak_nothing() {
         // What is allocated once is there after some lives.
         (0..500).for_each(|_| life());
         let before = Machine::look(Processes::All, &[host.data()]).unwrap();
-        let (descriptors, memory) = (host.descriptors(), host.private_kib());
+        let (descriptors, memory) = (host.descriptors(), host.own_kib());
         let rounds = rounds(10_000, 1_000);
         (0..rounds).for_each(|_| life());
         let left = before.left_after(&[host.data()], Duration::from_secs(5)).unwrap();
@@ -88,7 +88,7 @@ fn s12_thousands_of_lives_leak_nothing() {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        let grown = host.private_kib().saturating_sub(memory);
+        let grown = host.own_kib().saturating_sub(memory);
         assert!(grown < 4096, "the host grew by {grown} KiB over {rounds} lives");
         for directory in ["rootfs", "subcontainers"] {
             let left: Vec<_> = std::fs::read_dir(host.data().join(directory)).unwrap().flatten().collect();

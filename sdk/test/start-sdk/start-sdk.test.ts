@@ -1,0 +1,111 @@
+/**
+ * S27: the `@start9labs/start-sdk` package, unmodified, drives this host.
+ *
+ * Everything happens in a mount namespace of its own: /media is empty there, the host serves it at /media/startos,
+ * and start-container lies in /usr/bin, where a client that was given an environment of its own looks for it.
+ */
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { binary, busyboxTar } from "../host/setup.ts";
+
+interface Client {
+  name: string;
+  version: string;
+  major: "1" | "2";
+  /** An installed copy to use instead of the registry's. */
+  variable: string;
+}
+
+const clients: Client[] = [
+  { name: "the newest release", version: "2.0.9", major: "2", variable: "START_SDK_2" },
+  {
+    name: "the newest release with SubContainerOwned",
+    version: "1.5.3",
+    major: "1",
+    variable: "START_SDK_1",
+  },
+];
+
+let dir: string;
+let archive: string;
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), "start-sdk-"));
+  archive = await busyboxTar(dir);
+  mkdirSync(join(dir, "bin"));
+  copyFileSync(binary(), join(dir, "bin/start-container"));
+});
+
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+/** A project with the client installed, or why there is none. */
+function install(client: Client): { project: string } | { reason: string } {
+  const given = process.env[client.variable];
+  if (given !== undefined) return { project: given };
+  const project = join(dir, client.major);
+  mkdirSync(project);
+  writeFileSync(join(project, "package.json"), '{"private": true}\n');
+  const spec = `@start9labs/start-sdk@${client.version}`;
+  const npm = spawnSync(
+    "npm",
+    ["install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts", "--omit=dev", spec],
+    { cwd: project, encoding: "utf8" },
+  );
+  if (npm.status === 0) return { project };
+  if (/E404|ETARGET|No matching version/.test(npm.stderr)) return { reason: `the registry has no ${spec}` };
+  throw new Error(`npm install ${spec}: ${npm.stderr}`);
+}
+
+describe("S27", () => {
+  for (const client of clients) {
+    test(`${client.name}, ${client.version}, unmodified`, { timeout: 300_000 }, async ({ skip }) => {
+      expect(
+        existsSync(fileURLToPath(new URL("../../dist/index.js", import.meta.url))),
+        "npm run build",
+      ).toBe(true);
+      const installed = install(client);
+      if ("reason" in installed) {
+        skip(`${installed.reason}; name an installed copy in ${client.variable}`);
+        return;
+      }
+      const script = `
+        mount -t tmpfs tmpfs /media && mkdir /media/startos &&
+        mount -t tmpfs tmpfs /run && mkdir -p /run/lock &&
+        mount -t overlay overlay -o "lowerdir=$1:/usr/bin" /usr/bin && shift && exec "$@"`;
+      const drive = fileURLToPath(new URL("drive.mjs", import.meta.url));
+      const child = spawn(
+        "unshare",
+        [
+          ...["--mount", "--propagation", "private", "sh", "-euc", script, "sh", join(dir, "bin")],
+          ...[process.execPath, drive, installed.project, client.major, archive],
+        ],
+        { stdio: ["ignore", "pipe", "pipe"], timeout: 240_000 },
+      );
+      let out = "";
+      let err = "";
+      child.stdout.on("data", (chunk) => {
+        out += chunk;
+      });
+      child.stderr.on("data", (chunk) => {
+        err += chunk;
+      });
+      const code = await new Promise((done) => child.once("close", done));
+      const promises = out
+        .split("\n")
+        .filter((line) => line.startsWith('{"name"'))
+        .map((line) => JSON.parse(line) as { name: string; error?: string });
+      expect(
+        promises.filter(({ error }) => error !== undefined),
+        err,
+      ).toEqual([]);
+      expect([code, promises.length], `${out}\n${err}`).toEqual([0, client.major === "1" ? 11 : 12]);
+      expect(execFileSync("cat", ["/proc/self/mountinfo"], { encoding: "utf8" })).not.toContain(
+        "/media/startos",
+      );
+    });
+  }
+});

@@ -167,6 +167,14 @@ pub enum Error {
         /// How many it has.
         layers: usize,
     },
+    /// The overlay of a rootfs cannot be mounted.
+    #[error("cannot mount the overlay of rootfs {guid}")]
+    Overlay {
+        /// Its guid.
+        guid: String,
+        /// The step, and what the kernel said of it.
+        source: Box<crate::rootfs::OverlayError>,
+    },
     /// No rootfs has this guid.
     #[error("no rootfs {0:?}")]
     UnknownRootfs(String),
@@ -296,6 +304,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Kernel { source, .. } | Self::Write { source, .. } => kind_of(*source),
+            Self::Overlay { source, .. } => kind_of(source.errno()),
             Self::Read { source, .. } => Errno::from_io_error(source).map_or(ErrorKind::Corrupt, kind_of),
             Self::UnknownImage(_)
             | Self::UnknownRootfs(_)
@@ -335,6 +344,7 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Kernel { source, .. } | Self::Write { source, .. } => Some(*source),
+            Self::Overlay { source, .. } => Some(source.errno()),
             Self::Read { source, .. } => Errno::from_io_error(source),
             _ => None,
         }
@@ -353,7 +363,7 @@ impl Error {
             Self::Entry { .. } | Self::Layer { .. } => "unpack layer",
             Self::Read { .. } => "read archive",
             Self::Damaged { .. } => "read store",
-            Self::TooManyLayers { .. } => "mount rootfs",
+            Self::TooManyLayers { .. } | Self::Overlay { .. } => "mount rootfs",
             Self::UnknownRootfs(_) | Self::NotARootfs(_) | Self::BadGuid(_) | Self::Lost(_) => {
                 "look up rootfs"
             }

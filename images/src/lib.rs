@@ -38,3 +38,4 @@ pub use progress::{Cancel, Progress, Silent};
 pub use registry::{Credentials, Pull};
 pub use rootfs::Rootfs;
 pub use store::Store;
+pub use tree::remove_all as remove_tree;

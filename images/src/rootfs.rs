@@ -21,8 +21,9 @@ mod record;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use linux::kernel::Features;
 use protocol::subcontainer::Mount;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags, XattrFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use self::record::Record;
@@ -30,6 +31,7 @@ use crate::store::{Store, flock, now};
 use crate::tree::{open_dir, open_dir_at, remove_all, remove_dir, replace_file_at, text_names_in};
 use crate::{Digest, Error, Result};
 
+pub use overlay::OverlayError;
 pub(crate) use record::users;
 
 /// How a rootfs is made.
@@ -336,7 +338,8 @@ impl Rootfs {
         let lowers: Vec<&OwnedFd> = self.distinct().into_iter().rev().map(|index| &lowers[index]).collect();
         let layers =
             overlay::Layers { lowers: &lowers, upper: &upper, work: &work, volatile: record.throwaway };
-        overlay::mount(&layers, &point, &record.guid).map_err(|(step, errno)| failed(step)(errno))
+        overlay::mount(&layers, &point, &record.guid, Features::get())
+            .map_err(|source| Error::Overlay { guid: record.guid.clone(), source: Box::new(source) })
     }
 
     /// Handles on the trees of all layers, lowest first; at least one.
@@ -416,8 +419,9 @@ fn remove_work(dir: &OwnedFd) -> Result<(), Errno> {
 
 /// Is something mounted at exactly this path?
 fn is_mount(path: &Path) -> Result<bool> {
-    match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MODE) {
-        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()).and_then(linux::mount::identify) {
+        Ok(identity) => Ok(identity.is_root),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(Error::kernel("look at", path.display().to_string())(errno)),
     }

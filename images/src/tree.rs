@@ -171,8 +171,8 @@ pub(crate) fn proc_path(fd: impl AsFd) -> String {
 const DEPTH: usize = 48;
 
 /// Removes `name` in `dir` with all that is beneath; nothing there is fine. Files and directories marked
-/// immutable or append-only are unmarked first.
-pub(crate) fn remove_all(dir: impl AsFd, name: impl rustix::path::Arg) -> Result<(), Errno> {
+/// immutable or append-only are unmarked first. No link is followed, and a mount inside is `EBUSY`, never entered.
+pub fn remove_all(dir: impl AsFd, name: impl rustix::path::Arg) -> Result<(), Errno> {
     let dir = dir.as_fd();
     name.into_with_c_str(|name| match unlink(dir, name, FileType::Unknown) {
         Err(Errno::ISDIR) => remove_within(dir, name, None, 0),

@@ -1,13 +1,16 @@
 //! Taking a mount away together with what others mounted beneath it.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use linux::kernel::Features;
+use linux::mount::{MountAttr, mount_setattr};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, unmount};
 
-use crate::tree::{open_dir, proc_path, read_all};
+use crate::tree::open_dir;
 
 /// Unmounts everything at and beneath `target`; nothing there is fine.
 pub(super) fn detach(target: &Path) -> Result<(), Errno> {
@@ -32,14 +35,18 @@ const ROUNDS: usize = 64;
 /// Unmounts what is beneath, each made a slave first. Somebody may have put the machine's own /dev or /sys there
 /// with `mount --rbind`; as peers of it, taking them away here would take away /dev/pts of the machine.
 fn empty(target: &Path) -> Result<(), Errno> {
+    let slave = MountAttr { propagation: Some(MountPropagationFlags::DOWNSTREAM), ..MountAttr::default() };
     for _ in 0..ROUNDS {
         let root = open_dir(target)?;
         let mut mounts = Vec::new();
         for inner in beneath(target)? {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             // Mounts are met on the way, links are not: the tree is a container's.
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-            match rustix::fs::openat2(&root, &inner[..], flags, Mode::empty(), resolve) {
+            match linux::resolve::beneath_no_links(
+                &root,
+                inner,
+                OFlags::PATH | OFlags::NOFOLLOW,
+                Mode::empty(),
+            ) {
                 Ok(mount) => mounts.push(mount),
                 // Unmounted since the list was read, or covered by another.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
@@ -50,10 +57,10 @@ fn empty(target: &Path) -> Result<(), Errno> {
             return Ok(());
         }
         for mount in &mounts {
-            gone_is_fine(mount_change(proc_path(mount), MountPropagationFlags::DOWNSTREAM))?;
+            gone_is_fine(mount_setattr(mount, false, &slave))?;
         }
         for mount in mounts.iter().rev() {
-            gone_is_fine(unmount(proc_path(mount), UnmountFlags::DETACH))?;
+            gone_is_fine(linux::mount::detach(mount))?;
         }
     }
     Ok(())
@@ -67,46 +74,12 @@ fn gone_is_fine(result: Result<(), Errno>) -> Result<(), Errno> {
 }
 
 /// Mount points beneath, relative to it.
-fn beneath(target: &Path) -> Result<Vec<Vec<u8>>, Errno> {
+fn beneath(target: &Path) -> Result<Vec<PathBuf>, Errno> {
     let target = target.canonicalize().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let table = read_all(rustix::fs::open("/proc/self/mountinfo", flags, Mode::empty())?)?;
-    let mut inside = Vec::new();
-    for line in table.split(|byte| *byte == b'\n') {
-        let Some(point) = line.split(|byte| *byte == b' ').nth(4) else { continue };
-        let point = unescape(point);
-        if let Some(rest) = point.strip_prefix(target.as_os_str().as_bytes())
-            && let Some(rest) = rest.strip_prefix(b"/")
-        {
-            inside.push(rest.to_vec());
-        }
-    }
-    Ok(inside)
-}
-
-/// Space, tab, newline and backslash are octal in mountinfo.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, more @ ..] = rest {
-        rest = more;
-        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) = (*first, more) {
-            plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-            rest = after;
-        } else {
-            plain.push(*first);
-        }
-    }
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s12_mount_points_with_odd_names_are_read() {
-        assert_eq!(unescape(br"/a\040b\134c\011"), b"/a b\\c\t");
-        assert_eq!(unescape(br"/plain\"), br"/plain\");
-    }
+    let mounts = linux::mounts::list(None, Features::get())?;
+    let inside = |point: &[u8]| {
+        let inner = Path::new(OsStr::from_bytes(point)).strip_prefix(&target).ok()?.to_owned();
+        (!inner.as_os_str().is_empty()).then_some(inner)
+    };
+    Ok(mounts.iter().filter_map(|mount| inside(&mount.mountpoint)).collect())
 }

@@ -3,18 +3,17 @@
 //! | kernel | layers are given |
 //! |---|---|
 //! | 6.13 | as handles |
-//! | 6.5  | one by one, as paths (here of handles) |
+//! | 6.8  | one by one, as paths (here of handles) |
 //! | older | in one string of a page, to mount(2) |
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
+use linux::kernel::Features;
+use linux::mount::{ContextError, FsContext, MountAttr, mount_setattr};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
-    move_mount,
-};
+use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, move_mount};
 
 use crate::tree::proc_path;
 
@@ -31,94 +30,108 @@ pub(super) struct Layers<'l> {
     pub(super) volatile: bool,
 }
 
-/// How layers are told to the kernel.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Form {
-    Handles,
-    Paths,
-    Page,
+/// Why an overlay cannot be mounted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OverlayError {
+    /// Something about its parameters; the kernel's own words are in it.
+    #[error(transparent)]
+    Configure(#[from] ContextError),
+    /// The parameters do not fit into the page that this kernel (before 6.8) takes.
+    #[error("{0} layers do not fit into the one page that this kernel takes")]
+    Page(usize),
+    /// A call after or without configuring.
+    #[error("cannot {step} it")]
+    Kernel {
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's reason.
+        source: Errno,
+    },
 }
 
-/// The step that failed, and why.
-type Failure = (&'static str, Errno);
+impl OverlayError {
+    /// The kernel's reason.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Configure(error) => error.errno(),
+            Self::Page(_) => Errno::TOOBIG,
+            Self::Kernel { source, .. } => *source,
+        }
+    }
+}
+
+fn step(step: &'static str) -> impl Fn(Errno) -> OverlayError {
+    move |source| OverlayError::Kernel { step, source }
+}
 
 /// What Docker also sets: names are not redirected, so an upper directory means the same to every tool; and
 /// metadata is not copied without its data.
 const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
 
-/// Mounts an overlay at `name` in `point`, shared with nobody so far.
-pub(super) fn mount(layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<(), Failure> {
-    let mut failure = ("mount overlay for", Errno::INVAL);
-    for form in [Form::Handles, Form::Paths, Form::Page] {
-        match mount_as(form, layers, point, name) {
-            // The kernel does not know the form; or it does, and something else is wrong with it: then so it is
-            // with the next.
-            Err(error @ (_, Errno::INVAL | Errno::NOSYS)) => failure = error,
-            result => return result,
-        }
+/// Mounts an overlay at `name` in `point`, in a peer group of its own: what is mounted beneath reaches the
+/// containers' namespaces, which are made slaves of it.
+pub(super) fn mount(
+    layers: &Layers<'_>,
+    point: &OwnedFd,
+    name: &str,
+    features: &Features,
+) -> Result<(), OverlayError> {
+    let shared = MountAttr { propagation: Some(MountPropagationFlags::SHARED), ..MountAttr::default() };
+    if features.overlay_lowerdir_append {
+        let root = detached(layers, features)?;
+        mount_setattr(&root, false, &shared).map_err(step("share"))?;
+        return move_mount(&root, "", point, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(step("attach"));
     }
-    Err(failure)
+    let target = format!("/proc/self/fd/{}/{name}", point.as_raw_fd());
+    let options = page(layers)?;
+    rustix::mount::mount("start-container", &target, "overlay", MountFlags::NODEV, options.as_c_str())
+        .map_err(step("mount"))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(point, name, flags, Mode::empty()).map_err(step("open"))?;
+    mount_setattr(root, false, &shared).map_err(step("share"))
 }
 
-fn mount_as(form: Form, layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<(), Failure> {
-    let root = match form {
-        Form::Handles | Form::Paths => detached(form, layers, point, name)?,
-        Form::Page => page(layers, point, name)?,
+fn detached(layers: &Layers<'_>, features: &Features) -> Result<OwnedFd, ContextError> {
+    let overlay = FsContext::open("overlay")?;
+    let set = |key: &str, dir: &OwnedFd| match features.overlay_layer_fds {
+        true => overlay.fd(key, dir.as_fd()),
+        false => overlay.string(key, proc_path(dir)),
     };
-    // Its own peer group: what is mounted beneath reaches the containers' namespaces, which are made slaves of it.
-    mount_change(proc_path(&root), MountPropagationFlags::SHARED).map_err(|errno| ("share mount of", errno))
-}
-
-fn detached(form: Form, layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
-    let step = |step| move |errno| (step, errno);
-    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(step("open overlay for"))?;
-    let set = |key: &str, dir: &OwnedFd| match form {
-        Form::Handles => fsconfig_set_fd(&overlay, key, dir),
-        _ => fsconfig_set_string(&overlay, key, proc_path(dir)),
-    };
-    fsconfig_set_string(&overlay, "source", "start-container").map_err(step("name overlay of"))?;
+    overlay.string("source", "start-container")?;
     for lower in layers.lowers {
-        set("lowerdir+", lower).map_err(step("add layer to overlay of"))?;
+        set("lowerdir+", lower)?;
     }
-    set("upperdir", layers.upper).map_err(step("set upper directory of"))?;
-    set("workdir", layers.work).map_err(step("set work directory of"))?;
+    set("upperdir", layers.upper)?;
+    set("workdir", layers.work)?;
     for (key, value) in OPTIONS {
-        fsconfig_set_string(&overlay, key, value).map_err(step("set overlay options of"))?;
+        overlay.string(key, value)?;
     }
     if layers.volatile {
-        fsconfig_set_flag(&overlay, "volatile").map_err(step("set overlay options of"))?;
+        overlay.flag("volatile")?;
     }
-    fsconfig_create(&overlay).map_err(step("create overlay of"))?;
+    overlay.create()?;
     // Device nodes come from strangers; the container's /dev is another mount.
-    let root = fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)
-        .map_err(step("mount overlay of"))?;
-    move_mount(&root, "", point, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(step("attach"))?;
-    Ok(root)
+    overlay.mount(MountAttrFlags::MOUNT_ATTR_NODEV)
 }
 
-fn page(layers: &Layers<'_>, point: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+/// The options of mount(2), which takes one page of them.
+fn page(layers: &Layers<'_>) -> Result<CString, OverlayError> {
     let lowers: Vec<String> = layers.lowers.iter().map(proc_path).collect();
-    let mut options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lowers.join(":"),
-        proc_path(layers.upper),
-        proc_path(layers.work)
-    );
+    let (upper, work) = (proc_path(layers.upper), proc_path(layers.work));
+    let mut options = format!("lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"));
     for (key, value) in OPTIONS {
         options.push_str(&format!(",{key}={value}"));
     }
     if layers.volatile {
         options.push_str(",volatile");
     }
+    let too_many = OverlayError::Page(lowers.len());
     if options.len() >= rustix::param::page_size() {
-        return Err(("fit into one page the layers of", Errno::TOOBIG));
+        return Err(too_many);
     }
-    let target = format!("/proc/self/fd/{}/{name}", point.as_raw_fd());
-    let options = std::ffi::CString::new(options).ok().ok_or(("mount overlay of", Errno::INVAL))?;
-    rustix::mount::mount("start-container", &target, "overlay", MountFlags::NODEV, options.as_c_str())
-        .map_err(|errno| ("mount overlay of", errno))?;
-    rustix::fs::openat(point, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| ("open", errno))
+    CString::new(options).ok().ok_or(too_many)
 }
 
 #[cfg(test)]
@@ -142,17 +155,13 @@ mod tests {
             scratch
         }
 
-        fn mount(&self, form: Form, lowers: usize, volatile: bool) -> Result<(), Failure> {
+        fn mount(&self, features: &Features, lowers: usize, volatile: bool) -> Result<(), OverlayError> {
             let all = open_dir(self.0.path()).unwrap();
             let open = |name: &str| open_dir_at(&all, name).unwrap();
             let lowers: Vec<OwnedFd> = (0..lowers).map(|number| open(&format!("l{number}"))).collect();
             let lowers: Vec<&OwnedFd> = lowers.iter().collect();
-            mount_as(
-                form,
-                &Layers { lowers: &lowers, upper: &open("u"), work: &open("w"), volatile },
-                &all,
-                "m",
-            )
+            let layers = Layers { lowers: &lowers, upper: &open("u"), work: &open("w"), volatile };
+            mount(&layers, &all, "m", features)
         }
     }
 
@@ -164,12 +173,19 @@ mod tests {
         }
     }
 
+    /// Page, paths, and handles where this kernel takes them.
+    fn forms() -> Vec<Features> {
+        let mut paths = *Features::get();
+        paths.overlay_layer_fds = false;
+        vec![Features::floor(), paths, *Features::get()]
+    }
+
     #[test]
     fn s12_every_form_of_the_mount_gives_the_same_tree() {
-        for form in [Form::Handles, Form::Paths, Form::Page] {
+        for form in forms() {
             for volatile in [true, false] {
                 let scratch = Scratch::new(3);
-                scratch.mount(form, 3, volatile).unwrap_or_else(|error| panic!("{form:?}: {error:?}"));
+                scratch.mount(&form, 3, volatile).unwrap_or_else(|error| panic!("{form:?}: {error:?}"));
                 let root = scratch.0.path().join("m");
                 for name in ["l0", "l1", "l2", "u"] {
                     assert_eq!(std::fs::read_to_string(root.join(name)).unwrap(), name, "{form:?}");
@@ -190,10 +206,9 @@ mod tests {
     #[test]
     fn s12_what_does_not_fit_into_a_page_says_so() {
         let scratch = Scratch::new(300);
-        assert_eq!(
-            scratch.mount(Form::Page, 300, true),
-            Err(("fit into one page the layers of", Errno::TOOBIG))
-        );
-        scratch.mount(Form::Paths, 300, true).unwrap();
+        let error = scratch.mount(&Features::floor(), 300, true).unwrap_err();
+        assert_eq!(error.to_string(), "300 layers do not fit into the one page that this kernel takes");
+        assert_eq!(error.errno(), Errno::TOOBIG);
+        scratch.mount(&forms()[1], 300, true).unwrap();
     }
 }

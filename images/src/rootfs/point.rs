@@ -6,9 +6,11 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags};
+use linux::kernel::Features;
+use linux::mount::MountAttr;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
 use crate::store::flock;
 use crate::tree::{open_dir, text_names_in};
@@ -33,14 +35,16 @@ pub(super) fn attach(data_dir: &Path) -> Result<OwnedFd, Errno> {
         }
     }
     let _lock = lock(data_dir, FlockOperation::LockExclusive)?;
-    if let Mounted::Nothing = mounted(data_dir, &open_dir(&path)?)? {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = rustix::mount::open_tree(CWD, &path, flags)?;
-        rustix::mount::move_mount(&tree, "", CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    let dir = open_dir(&path)?;
+    if let Mounted::Nothing = mounted(data_dir, &dir)? {
+        let tree = linux::mount::clone_tree(&dir, false, &MountAttr::default(), Features::get())?;
+        linux::mount::attach(tree, &dir)?;
     }
+    let dir = open_dir(&path)?;
     // After the move: attached to a shared mount, a mount becomes shared.
-    rustix::mount::mount_change(&path, MountPropagationFlags::PRIVATE)?;
-    open_dir(&path)
+    let private = MountAttr { propagation: Some(MountPropagationFlags::PRIVATE), ..MountAttr::default() };
+    linux::mount::mount_setattr(&dir, false, &private)?;
+    Ok(dir)
 }
 
 /// Takes the mount away where nothing is mounted in it any more.
@@ -65,13 +69,11 @@ pub(super) fn release(data_dir: &Path) -> Result<(), Errno> {
 }
 
 fn mounted(data_dir: &Path, dir: &OwnedFd) -> Result<Mounted, Errno> {
-    let stat = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::MODE)?;
-    if !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+    if !linux::mount::identify(dir)?.is_root {
         return Ok(Mounted::Nothing);
     }
-    let above = rustix::fs::statx(CWD, data_dir, AtFlags::empty(), StatxFlags::MODE)?;
-    let device = |stat: &rustix::fs::Statx| (stat.stx_dev_major, stat.stx_dev_minor);
-    Ok(if device(&stat) == device(&above) { Mounted::Ours } else { Mounted::Theirs })
+    let (its, above) = (rustix::fs::fstat(dir)?.st_dev, rustix::fs::stat(data_dir)?.st_dev);
+    Ok(if its == above { Mounted::Ours } else { Mounted::Theirs })
 }
 
 fn lock(data_dir: &Path, how: FlockOperation) -> Result<OwnedFd, Errno> {

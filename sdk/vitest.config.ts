@@ -3,7 +3,7 @@ import { defineConfig, type ViteUserConfig } from "vitest/config";
 const config: ViteUserConfig = defineConfig({
   test: {
     projects: [
-      { test: { name: "pure", include: ["test/pure/**/*.test.ts"], typecheck: { enabled: false } } },
+      { test: { name: "pure", include: ["test/pure/**/*.test.ts"], sequence: { groupOrder: 0 } } },
       {
         test: {
           name: "host",
@@ -13,6 +13,7 @@ const config: ViteUserConfig = defineConfig({
           hookTimeout: 120_000,
           // Each file has its own connection; a few at a time show that they do not disturb each other.
           maxWorkers: 2,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -22,6 +23,7 @@ const config: ViteUserConfig = defineConfig({
           testTimeout: 300_000,
           hookTimeout: 300_000,
           fileParallelism: false,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

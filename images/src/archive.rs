@@ -30,7 +30,8 @@ pub(crate) struct Found<'a> {
     pub(crate) names: Vec<String>,
     pub(crate) manifest: Option<Vec<u8>>,
     pub(crate) config: Vec<u8>,
-    pub(crate) layers: Vec<LayerSource<'a>>,
+    /// `None` where all of them are in the work directory or the store already.
+    pub(crate) layers: Option<Vec<LayerSource<'a>>>,
 }
 
 /// One layer of an image, opened when its turn comes: it may be in the store already.
@@ -237,7 +238,7 @@ impl Import<'_> {
             self.work.forget_layer(&diff_id)?;
         }
         let config = Config::of_rootfs(diff_id);
-        Ok(Found { names: Vec::new(), manifest: None, config, layers: Vec::new() })
+        Ok(Found { names: Vec::new(), manifest: None, config, layers: None })
     }
 
     /// Unpacks one layer into the work directory.
@@ -264,10 +265,8 @@ impl Import<'_> {
         let digest = Digest::of(&found.config);
         let document = format!("config {digest}");
         let config = Config::parse(&found.config, &document)?;
-        let is_rootfs = found.layers.is_empty() && found.manifest.is_none() && found.names.is_empty();
-        if !is_rootfs && config.diff_ids.len() != found.layers.len() {
-            let reason =
-                format!("it has {} diff ids for {} layers", config.diff_ids.len(), found.layers.len());
+        if let Some(layers) = found.layers.as_ref().filter(|layers| layers.len() != config.diff_ids.len()) {
+            let reason = format!("it has {} diff ids for {} layers", config.diff_ids.len(), layers.len());
             return Err(Error::Document { document, reason });
         }
         if config.diff_ids.len() > limits.layers {
@@ -280,7 +279,7 @@ impl Import<'_> {
             return Err(Error::Document { document, reason });
         }
         let mut total = 0_u64;
-        for (layer, diff_id) in found.layers.into_iter().zip(&config.diff_ids) {
+        for (layer, diff_id) in found.layers.into_iter().flatten().zip(&config.diff_ids) {
             self.cancel.check()?;
             let known = match self.work.own_layer(diff_id)? {
                 Some(record) => Some(record),

@@ -146,7 +146,7 @@ impl Import<'_> {
             names: Vec::new(),
             manifest: Some(documents.manifest),
             config: documents.config,
-            layers: layers.collect(),
+            layers: Some(layers.collect()),
         };
         self.finish(found, source)
     }

@@ -5,12 +5,12 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use crate::store::Record;
-use crate::tree::{ensure_dir_at, open_dir_at, replace_file_at};
-use crate::{Error, Result, env_file};
+use crate::tree::{ensure_dir_at, names_in, open_dir_at, read_file_at, replace_file_at};
+use crate::{Digest, Error, Result, env_file};
 
 /// Writes both files. The caller holds the store's lock exclusively.
 pub(crate) fn write(images: &OwnedFd, name: &str, record: &Record) -> Result<()> {
@@ -56,6 +56,41 @@ pub(crate) fn remove(images: &OwnedFd, name: &str) -> Result<()> {
         Ok(())
     };
     removed().map_err(Error::kernel("remove", format!("images/{name}.json")))
+}
+
+/// Removes the files of every name that is not kept: an import may be killed before the name, a removal after it.
+pub(crate) fn retain(images: &OwnedFd, keep: impl Fn(&str) -> bool) -> Result<()> {
+    let failed = || Error::kernel("read directory", "images");
+    let mut pending = vec![String::new()];
+    let mut stale = Vec::new();
+    while let Some(above) = pending.pop() {
+        let dir =
+            open_dir_at(images, if above.is_empty() { "." } else { above.as_str() }).map_err(failed())?;
+        for (name, kind) in names_in(&dir).map_err(failed())? {
+            let Ok(name) = name.into_string() else { continue };
+            let path = if above.is_empty() { name } else { format!("{above}/{name}") };
+            if kind == FileType::Directory {
+                pending.push(path);
+            } else if let Some(image) = path.strip_suffix(".json")
+                && !keep(image)
+                && is_ours(&read_file_at(images, path.as_str()).map_err(failed())?)
+            {
+                stale.push(image.to_owned());
+            }
+        }
+    }
+    stale.iter().try_for_each(|name| remove(images, name))
+}
+
+/// Was this file written by [`write`]? Another's files in that directory are not ours to remove.
+fn is_ours(json: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "that it is there says it")]
+    struct Ours {
+        digest: Digest,
+        env: Vec<String>,
+    }
+    serde_json::from_slice::<Ours>(json).is_ok()
 }
 
 /// The directory and the file name of a name.

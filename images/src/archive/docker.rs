@@ -71,5 +71,5 @@ pub(super) fn find<'a>(import: &Import<'_>, source: &Source<'_>, members: &Membe
             open: Box::new(move || Ok(Box::new(bytes))),
         });
     }
-    Ok(Found { names: tags(item), manifest: None, config, layers })
+    Ok(Found { names: tags(item), manifest: None, config, layers: Some(layers) })
 }

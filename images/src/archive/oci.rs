@@ -298,7 +298,7 @@ fn read_manifest<'a>(
             open: Box::new(move || Ok(bytes)),
         });
     }
-    Ok(Found { names, manifest: Some(manifest), config, layers })
+    Ok(Found { names, manifest: Some(manifest), config, layers: Some(layers) })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use protocol::image::ImageInfo;
-use rustix::fs::FlockOperation;
+use rustix::fs::{AtFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::{LayerRecord, Record, Work, names, now};
@@ -89,12 +89,26 @@ impl Work<'_> {
             rustix::fs::renameat(work, format!("blob-{hex}"), &dirs.blobs, hex.as_str())
                 .map_err(failed("commit blobs of"))?;
         }
-        rustix::fs::renameat(work, "record", &dirs.images, format!("{}.json", digest.hex()))
-            .map_err(failed("commit record of"))?;
         let mut names = names::read(dirs)?;
-        start_sdk::write(&dirs.start_sdk, &image.name, &record)?;
-        names.insert(image.name, digest);
-        names::write(dirs, &names)?;
+        let (new_image, new_name) = (store.record(&digest).is_err(), !names.contains_key(&image.name));
+        let file = format!("{}.json", digest.hex());
+        let mut shown = || {
+            start_sdk::write(&dirs.start_sdk, &image.name, &record)?;
+            rustix::fs::renameat(work, "record", &dirs.images, file.as_str())
+                .map_err(failed("commit record of"))?;
+            names.insert(image.name.clone(), digest);
+            names::write(dirs, &names)
+        };
+        if let Err(error) = shown() {
+            // The first error is the one to tell. Where this fails too, gc finds what no name points to.
+            if new_image {
+                _ = rustix::fs::unlinkat(&dirs.images, file.as_str(), AtFlags::empty());
+            }
+            if new_name {
+                _ = start_sdk::remove(&dirs.start_sdk, &image.name);
+            }
+            return Err(error);
+        }
         let info = names::info(record, &names);
         self.end()?;
         Ok(info)

@@ -57,6 +57,7 @@ pub(super) fn gc(store: &Store, progress: &dyn Progress) -> Result<RemovedResult
     {
         let _lock = store.lock(FlockOperation::LockExclusive).map_err(Error::kernel("lock", "the store"))?;
         let names = names::read(&store.dirs)?;
+        start_sdk::retain(&store.dirs.start_sdk, |name| names.contains_key(name))?;
         let named: BTreeSet<Digest> = names.into_values().collect();
         for digest in store.digests()? {
             if !named.contains(&digest) && rootfs::users(store, &digest)?.is_empty() {

@@ -130,7 +130,7 @@ describe("the host", () => {
 });
 
 describe("messages that no client of ours sends", () => {
-  /** Sends lines, and gives back what the host says until it closes or is silent for a while. */
+  /** Sends lines, and gives back what the host says until each is answered, it closes, or it is silent for long. */
   async function say(
     ...lines: (string | Buffer)[]
   ): Promise<{ answers: Record<string, unknown>[]; closed: boolean }> {
@@ -152,11 +152,12 @@ describe("messages that no client of ours sends", () => {
       };
       const wait = (): void => {
         clearTimeout(timer);
-        timer = setTimeout(finish, 700);
+        timer = setTimeout(finish, 2000);
       };
       peer.on("data", (chunk) => {
         text += chunk;
-        wait();
+        if (text.split("\n").length > lines.length) finish();
+        else wait();
       });
       peer.on("close", () => {
         closed = true;
@@ -190,7 +191,8 @@ describe("messages that no client of ours sends", () => {
     expect([-32602, "invalid"]).toContain(
       await kinds(hello, request(2, "subcontainer.exec", { guid: "g", command: ["true"], privileged: true })),
     );
-    expect(await kinds(hello, request(2, "subcontainer.exec", { guid: "no-such", command: ["true"] }))).toBe(
+    const unknown = "00000000-0000-4000-8000-000000000000";
+    expect(await kinds(hello, request(2, "subcontainer.exec", { guid: unknown, command: ["true"] }))).toBe(
       "notFound",
     );
     expect(await kinds(hello, request(2, "subcontainer.exec", { guid: "../..", command: ["true"] }))).toMatch(

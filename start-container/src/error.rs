@@ -31,11 +31,6 @@ impl Failure {
         self
     }
 
-    /// As [`Failure::because`], when `condition` holds.
-    pub(crate) fn because_if(self, condition: bool, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        if condition { self.because(cause) } else { self }
-    }
-
     /// A step that the kernel refused.
     pub(crate) fn kernel(step: impl Into<String>, subject: impl fmt::Display, errno: Errno) -> Self {
         Self::new(kind_of(errno), step, subject).because(errno)

@@ -123,7 +123,6 @@ impl Launch {
         let machine = context.machine()?;
         let rootfs = find(&machine, rootfs)?;
         let options = self.options.command()?;
-        let guard = machine.guard(&machine.group(rootfs.guid())?)?;
         let (mut io, stderr) =
             relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
         let launch = sub::Launch {
@@ -132,22 +131,18 @@ impl Launch {
             options: &options,
             relaxations: Relaxations { shared_dev_sys: self.shared_dev_sys, shared_run: self.shared_run },
             publish_proc: true,
+            guarded: true,
             io: io.clone(),
         };
-        let launched = machine.launch(&rootfs, &launch);
+        let sub::Launched { leader, terminal, guard } = machine.launch(&rootfs, &launch)?;
         drop(launch);
-        let (leader, terminal) = match launched {
-            Ok(launched) => launched,
-            Err(failure) => {
-                guard.dismiss();
-                return Err(failure);
-            }
-        };
         close_streams(&mut io)?;
         let outcome =
             Foreground { process: &leader.process, signals, ends: Ends::of_terminals(terminal, stderr) }
                 .run()?;
-        guard.dismiss();
+        if let Some(guard) = guard {
+            guard.dismiss();
+        }
         machine.leader_ended(rootfs.guid(), leader.process.pid, &outcome)?;
         Ok(ended(&outcome))
     }

@@ -93,54 +93,65 @@ impl Ends {
 
 impl Foreground<'_> {
     /// Until the process ends and what it wrote is passed on.
-    pub(super) fn run(mut self) -> Result<Outcome> {
+    pub(super) fn run(self) -> Result<Outcome> {
         let raw = match &self.ends.resize {
             Some(_) => RawMode::enter(),
             None => None,
         };
-        let outcome = loop {
-            let stdin = std::io::stdin();
-            let mut fds = vec![
-                PollFd::new(&self.signals, PollFlags::IN),
-                PollFd::new(&self.process.pidfd, PollFlags::IN),
-            ];
-            let stdout_at = self.ends.stdout.as_ref().map(|end| add(&mut fds, end));
-            let stderr_at = self.ends.stderr.as_ref().map(|end| add(&mut fds, end));
-            let stdin_at = self.ends.stdin.as_ref().map(|_| add(&mut fds, &stdin));
-            match rustix::event::poll(&mut fds, None) {
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let mut flows = [
+            Flow::new(self.ends.stdout.clone(), stdout.as_fd()),
+            Flow::new(self.ends.stderr.clone(), stderr.as_fd()),
+        ];
+        let mut typed = Typed::new(stdin.as_fd(), self.ends.stdin.clone(), self.ends.resize.is_some());
+        for end in [&self.ends.stdout, &self.ends.stderr, &self.ends.stdin].into_iter().flatten() {
+            // It is our own end, nobody else's: a side that takes nothing must not keep us from the other.
+            rustix::io::ioctl_fionbio(end, true)
+                .map_err(|errno| Failure::kernel("relay streams", "", errno))?;
+        }
+        let mut outcome = None;
+        loop {
+            let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+            if outcome.is_none() {
+                fds.push(PollFd::new(&self.process.pidfd, PollFlags::IN));
+            }
+            let running = fds.len();
+            let flow_at = [0, 1].map(|i| flows[i].wait(&mut fds));
+            let typed_at = if outcome.is_none() { typed.wait(&mut fds) } else { None };
+            // Something that it left behind may keep a terminal open: that is not waited for.
+            let patience = outcome.as_ref().map(|_| timespec(self.ends.linger));
+            let woken = match rustix::event::poll(&mut fds, patience.as_ref()) {
                 Err(Errno::INTR) => continue,
                 other => {
                     other.map_err(|errno| Failure::kernel("wait for process", self.process.pid, errno))?
                 }
             };
-            let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
-            let (signal, ended) = (ready(Some(0)), ready(Some(1)));
-            let (stdout, stderr, typed) = (ready(stdout_at), ready(stderr_at), ready(stdin_at));
+            let ready = |at: usize| !fds[at].revents().is_empty();
+            let (signal, ended) = (ready(0), outcome.is_none() && ready(running - 1));
+            let (flow_ready, typed_ready) =
+                (flow_at.map(|at| at.is_some_and(ready)), typed_at.is_some_and(ready));
             drop(fds);
-            if signal {
-                self.forward()?;
+            for (flow, ready) in flows.iter_mut().zip(flow_ready) {
+                if ready {
+                    flow.go_on();
+                }
             }
-            if stdout && !pass(self.ends.stdout.as_deref(), std::io::stdout().as_fd()) {
-                self.ends.stdout = None;
+            if typed_ready {
+                typed.go_on();
             }
-            if stderr && !pass(self.ends.stderr.as_deref(), std::io::stderr().as_fd()) {
-                self.ends.stderr = None;
+            match &outcome {
+                None if signal => self.forward()?,
+                // It has ended, and whoever signals does not want to wait for its last words.
+                Some(_) if signal => break,
+                Some(_) if woken == 0 || flows.iter().all(Flow::is_over) => break,
+                _ => {}
             }
-            if typed
-                && let Some(end) = &self.ends.stdin
-                && !type_in(end, self.ends.resize.is_some())
-            {
-                self.ends.stdin = None;
+            if ended {
+                outcome = self.ended()?;
             }
-            if ended && let Some(outcome) = self.ended()? {
-                break outcome;
-            }
-        };
-        // What it wrote last. Something that it left behind may keep a terminal open: that is not waited for.
-        drain(self.ends.stdout.as_deref(), std::io::stdout().as_fd(), self.ends.linger);
-        drain(self.ends.stderr.as_deref(), std::io::stderr().as_fd(), self.ends.linger);
+        }
         drop(raw);
-        Ok(outcome)
+        Ok(outcome.unwrap_or(Outcome::Unknown))
     }
 
     fn ended(&self) -> Result<Option<Outcome>> {
@@ -171,70 +182,139 @@ impl Foreground<'_> {
     }
 }
 
-fn add<'fd>(fds: &mut Vec<PollFd<'fd>>, fd: &'fd impl AsFd) -> usize {
-    fds.push(PollFd::new(fd, PollFlags::IN));
-    fds.len() - 1
+/// Bytes on their way from a process to us. Never waits: what cannot be passed on now is kept, and nothing more read.
+struct Flow<'a> {
+    from: Option<Arc<OwnedFd>>,
+    to: BorrowedFd<'a>,
+    kept: Kept,
 }
 
-/// Passes on what can be read now. False at the end.
-fn pass(from: Option<&OwnedFd>, to: BorrowedFd<'_>) -> bool {
-    let Some(from) = from else { return false };
-    let mut buffer = [0; 16 * 1024];
-    match rustix::io::read(from, &mut buffer) {
-        Ok(0) => false,
-        Ok(n) => write_all(to, &buffer[..n]),
+/// Bytes read and not yet written. Few enough that a pipe which says that it takes some takes them all: our own
+/// standard streams may be shared with others, so they are never made non-blocking.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+const CHUNK: usize = 4096;
+
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.written == self.bytes.len()
+    }
+
+    /// Reads some. False at the end, or when there will be no more.
+    fn fill(&mut self, from: impl AsFd) -> bool {
+        self.bytes.resize(CHUNK, 0);
+        self.written = 0;
+        let read = rustix::io::read(from, &mut self.bytes);
+        self.bytes.truncate(*read.as_ref().unwrap_or(&0));
         // EIO: nobody has the other end of the terminal open any more.
-        Err(errno) => matches!(errno, Errno::INTR | Errno::AGAIN),
+        matches!(read, Ok(1..) | Err(Errno::INTR | Errno::AGAIN))
     }
-}
 
-fn drain(from: Option<&OwnedFd>, to: BorrowedFd<'_>, patience: Duration) {
-    let Some(from) = from else { return };
-    let now = rustix::event::Timespec {
-        tv_sec: patience.as_secs().cast_signed(),
-        tv_nsec: patience.subsec_nanos().into(),
-    };
-    loop {
-        let mut fds = [PollFd::new(from, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&now)) {
-            Ok(1) if fds[0].revents().contains(PollFlags::IN) => {}
-            _ => return,
-        }
-        if !pass(Some(from), to) {
-            return;
-        }
-    }
-}
-
-/// Passes on what was typed. False at the end of it, which a process with a terminal sees as Ctrl-D.
-fn type_in(to: &OwnedFd, is_terminal: bool) -> bool {
-    const END_OF_TRANSMISSION: u8 = 4;
-    let mut buffer = [0; 4096];
-    match rustix::io::read(std::io::stdin(), &mut buffer) {
-        Ok(0) => {
-            if is_terminal {
-                write_all(to.as_fd(), &[END_OF_TRANSMISSION]);
+    /// Writes some. False when nobody takes them any more.
+    fn empty(&mut self, to: impl AsFd) -> bool {
+        match rustix::io::write(to, &self.bytes[self.written..]) {
+            Ok(n) => {
+                self.written += n;
+                true
             }
-            false
+            Err(errno) => matches!(errno, Errno::INTR | Errno::AGAIN),
         }
-        Ok(n) => write_all(to.as_fd(), &buffer[..n]),
-        Err(errno) => errno == Errno::INTR,
     }
 }
 
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
-        match rustix::io::write(to, bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut fds = [PollFd::new(&to, PollFlags::OUT)];
-                let _interrupted = rustix::event::poll(&mut fds, None);
+impl<'a> Flow<'a> {
+    fn new(from: Option<Arc<OwnedFd>>, to: BorrowedFd<'a>) -> Self {
+        Self { from, to, kept: Kept::default() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.from.is_none() && self.kept.is_empty()
+    }
+
+    /// Adds what it waits for; says where.
+    fn wait<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) -> Option<usize> {
+        match &self.from {
+            _ if !self.kept.is_empty() => fds.push(PollFd::new(&self.to, PollFlags::OUT)),
+            Some(from) => fds.push(PollFd::new(from, PollFlags::IN)),
+            None => return None,
+        }
+        Some(fds.len() - 1)
+    }
+
+    fn go_on(&mut self) {
+        if self.kept.is_empty() {
+            if let Some(from) = &self.from
+                && !self.kept.fill(from)
+            {
+                self.from = None;
             }
-            Err(_) => return false,
+        } else if !self.kept.empty(self.to) {
+            (self.from, self.kept) = (None, Kept::default());
         }
     }
-    true
+}
+
+/// What is typed, on its way to a process.
+struct Typed<'a> {
+    from: Option<BorrowedFd<'a>>,
+    to: Option<Arc<OwnedFd>>,
+    is_terminal: bool,
+    in_line: bool,
+    kept: Kept,
+}
+
+impl<'a> Typed<'a> {
+    fn new(from: BorrowedFd<'a>, to: Option<Arc<OwnedFd>>, is_terminal: bool) -> Self {
+        Self { from: to.as_ref().map(|_| from), to, is_terminal, in_line: false, kept: Kept::default() }
+    }
+
+    fn wait<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) -> Option<usize> {
+        match (&self.from, &self.to) {
+            (_, Some(to)) if !self.kept.is_empty() => fds.push(PollFd::new(to, PollFlags::OUT)),
+            (Some(from), Some(_)) => fds.push(PollFd::new(from, PollFlags::IN)),
+            _ => return None,
+        }
+        Some(fds.len() - 1)
+    }
+
+    fn go_on(&mut self) {
+        let Some(to) = &self.to else { return };
+        if !self.kept.is_empty() {
+            if !self.kept.empty(to) {
+                (self.from, self.to) = (None, None);
+            }
+        } else if let Some(from) = self.from {
+            let more = self.kept.fill(from);
+            self.in_line = self.kept.bytes.last().map_or(self.in_line, |last| *last != b'\n');
+            if !more {
+                self.from = None;
+                self.end();
+            }
+        }
+        if self.from.is_none() && self.kept.is_empty() {
+            self.to = None;
+        }
+    }
+
+    /// A terminal's end of file is Ctrl-D at the beginning of a line; within one it only passes on what is there.
+    fn end(&mut self) {
+        const END_OF_TRANSMISSION: u8 = 4;
+        if self.is_terminal {
+            let times = if self.in_line { 2 } else { 1 };
+            self.kept = Kept { bytes: vec![END_OF_TRANSMISSION; times], written: 0 };
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> rustix::event::Timespec {
+    rustix::event::Timespec {
+        tv_sec: duration.as_secs().cast_signed(),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
 }
 
 /// Our terminal without line editing and echo: the other one does that. Put back when dropped.

@@ -1,10 +1,10 @@
 //! Cgroups as the one sure way to find and end everything that a process started.
 //!
-//! Each running subcontainer has a directory in the cgroup v2 hierarchy, each command in it one beneath that:
+//! Each running subcontainer has a directory in the cgroup v2 hierarchy, its leader and each command one beneath that:
 //!
 //! ```text
-//! <v2 root>/start-container/<guid>/           the leader
-//! <v2 root>/start-container/<guid>/<n>/       one exec or spawn
+//! <v2 root>/start-container/<guid>/               a running subcontainer; what commands left running
+//! <v2 root>/start-container/<guid>/<pid>-<n>/     its leader, or one exec or spawn: the n-th of the process <pid>
 //! ```
 //! No controller is needed: `cgroup.kill` (5.14) and `cgroup.events` exist in every group. Where controllers are
 //! still bound to v1, the v2 tree is there all the same, and where no v2 tree is mounted this process mounts one
@@ -100,6 +100,12 @@ impl Group {
         Ok(Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name })
     }
 
+    /// A group beneath this one, if it is there.
+    pub(crate) fn existing_child(&self, name: &str) -> Option<Self> {
+        let dir = open_dir(self.dir.as_fd(), name).ok()?;
+        Some(Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name: name.to_owned() })
+    }
+
     /// The handle for `clone3`.
     pub(crate) fn handle(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.dir)
@@ -133,12 +139,7 @@ impl Group {
     /// The groups directly beneath, by name.
     pub(crate) fn groups(&self) -> Vec<(String, Self)> {
         let names = self.children().unwrap_or_default();
-        let open = |name: String| {
-            let dir = open_dir(self.dir.as_fd(), &name).ok()?;
-            let group = Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name: name.clone() };
-            Some((name, group))
-        };
-        names.into_iter().filter_map(open).collect()
+        names.into_iter().filter_map(|name| self.existing_child(&name).map(|group| (name, group))).collect()
     }
 
     fn own_processes(&self) -> std::result::Result<Vec<i32>, Errno> {

@@ -40,6 +40,13 @@ impl Process {
         }
     }
 
+    /// Ends a child that nobody will hear of, and reaps it.
+    pub(crate) fn end(&self) {
+        // It may have ended by itself.
+        let _gone = self.signal(Signal::KILL);
+        let _gone = linux::pidfd::wait(&self.pidfd);
+    }
+
     /// Reaps it if it has ended.
     pub(crate) fn try_wait(&self) -> std::result::Result<Option<Outcome>, Errno> {
         Ok(linux::pidfd::try_wait(&self.pidfd)?.map(outcome))

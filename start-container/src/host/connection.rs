@@ -26,7 +26,7 @@ use super::state::{Host, Owned, lock};
 use super::streams;
 use crate::error::{Failure, Result};
 
-/// Requests under way on one connection; a further one waits to be read.
+/// Requests under way on one connection; a further one is refused.
 const MAX_IN_FLIGHT: usize = 1024;
 
 /// A connection, as the methods see it.
@@ -35,14 +35,21 @@ pub(super) struct Connection {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     /// What ends with it. `None` once it has ended.
     owned: Mutex<Option<Owned>>,
-    requests: Mutex<HashMap<u64, watch::Sender<bool>>>,
+    /// By a number of ours: a client's id may be a string, and it may use one twice.
+    requests: Mutex<HashMap<u64, Request>>,
+}
+
+/// A request under way, as the connection sees it.
+struct Request {
+    id: Id<'static>,
+    cancel: watch::Sender<bool>,
 }
 
 /// One request, as its method sees it.
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) connection: Arc<Connection>,
-    /// `None` for an id that is no number: it can be neither cancelled nor told of progress.
+    /// `None` for an id that is no number: it cannot be told of progress.
     pub(super) id: Option<u64>,
     /// Becomes true when the client does not want the answer any more.
     pub(super) cancelled: watch::Receiver<bool>,
@@ -87,8 +94,8 @@ impl Connection {
 
     /// Nothing can be owned any more; every request is cancelled. Returns what was owned.
     pub(super) fn close(&self) -> Owned {
-        for (_, cancel) in lock(&self.requests).drain() {
-            cancel.send_replace(true);
+        for request in lock(&self.requests).values() {
+            request.cancel.send_replace(true);
         }
         lock(&self.owned).take().unwrap_or_default()
     }
@@ -184,9 +191,11 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
         let Some(id) = message.id.clone() else {
             if message.method == "$/cancelRequest"
                 && let Ok(params) = message.params::<CancelParams>()
-                && let Some(cancel) = lock(&connection.requests).get(&params.id)
             {
-                cancel.send_replace(true);
+                let id = Id::Number(params.id);
+                for request in lock(&connection.requests).values().filter(|request| request.id == id) {
+                    request.cancel.send_replace(true);
+                }
             }
             // Other notifications are none of ours, and nobody waits for an answer.
             continue;
@@ -213,9 +222,15 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
                 connection.send(&respond(id, Err(out_of_order("the first request must be hello")))).await
             }
             _ => {
-                // A semaphore that is never closed always gives.
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                dispatch(&methods, &connection, &message, id, slot);
+                // Not waited for: what ends a request may be in the next line.
+                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                    let failure = Failure::new(ErrorKind::Exhausted, "start request", &message.method);
+                    let cause = format!("{MAX_IN_FLIGHT} are under way on this connection");
+                    let failure = failure.because(std::io::Error::other(cause));
+                    connection.send(&error(id, object(&failure))).await;
+                    continue;
+                };
+                dispatch(&host, &methods, &connection, &message, id, slot);
             }
         }
     };
@@ -237,6 +252,7 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
 
 /// Starts a request; its answer is sent when it is there.
 fn dispatch(
+    host: &Host,
     methods: &Arc<Methods>,
     connection: &Arc<Connection>,
     message: &Message<'_>,
@@ -249,9 +265,8 @@ fn dispatch(
         Id::Number(number) => Some(number),
         _ => None,
     };
-    if let Some(number) = number {
-        lock(&connection.requests).insert(number, cancel);
-    }
+    let key = host.number();
+    lock(&connection.requests).insert(key, Request { id: id.clone().into_owned(), cancel });
     let call = Call { connection: Arc::clone(connection), id: number, cancelled };
     let (method, id) = (message.method.to_string(), id.into_owned());
     let params = Params::new(message.params.map(RawValue::get)).into_owned();
@@ -270,11 +285,9 @@ fn dispatch(
                 ErrorObject::owned(-32601, format!("unknown method {method}"), None::<()>),
             ),
         };
-        connection.send(response.as_json().get()).await;
-        if let Some(number) = number {
-            lock(&connection.requests).remove(&number);
-        }
+        lock(&connection.requests).remove(&key);
         drop(slot);
+        connection.send(response.as_json().get()).await;
     });
 }
 

@@ -221,37 +221,13 @@ pub(super) fn remove(machine: &Machine, p: &RemoveParams) -> Result<Empty> {
     let fail = place.fail("remove");
     let removed =
         place.parent().and_then(|(dir, name)| match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) if p.recursive => remove_tree(&dir, name),
+            Err(Errno::ISDIR) if p.recursive => images::remove_tree(&dir, name),
             other => other,
         });
     match removed {
         Err(Errno::NOENT) if p.force => Ok(Empty {}),
         other => other.map(|()| Empty {}).map_err(fail),
     }
-}
-
-/// Removes a directory by handle, following no link. A mount inside is busy and stays, with what holds it.
-fn remove_tree(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = rustix::fs::ResolveFlags::NO_XDEV
-        | rustix::fs::ResolveFlags::BENEATH
-        | rustix::fs::ResolveFlags::NO_SYMLINKS;
-    let dir = rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)?;
-    let names: Vec<_> = rustix::fs::Dir::read_from(&dir)?
-        .filter_map(std::result::Result::ok)
-        .map(|entry| entry.file_name().to_owned())
-        .filter(|name| name.as_c_str() != c"." && name.as_c_str() != c"..")
-        .collect();
-    for name in names {
-        match rustix::fs::unlinkat(&dir, name.as_c_str(), AtFlags::empty()) {
-            Err(Errno::ISDIR) => match name.to_str() {
-                Ok(name) => remove_tree(&dir, name)?,
-                Err(_) => return Err(Errno::ILSEQ),
-            },
-            other => other?,
-        }
-    }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
 pub(super) fn rename(machine: &Machine, p: &RenameParams) -> Result<Empty> {

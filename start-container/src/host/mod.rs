@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use protocol::ErrorKind;
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -70,8 +71,8 @@ impl Daemon {
         };
         let (socket, _only_one) = self.door(machine.data_dir())?;
         let host = Host::new(machine);
-        recover::recover(&host).await;
         let listener = listen(&socket)?;
+        tokio::spawn(recover::recover(Arc::clone(&host)));
         let mut terminate = signal(SignalKind::terminate()).map_err(fail("watch SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fail("watch SIGINT"))?;
         tracing::info!("listening on {}", socket.display());
@@ -100,31 +101,25 @@ impl Daemon {
         state::blocking(move || host.machine.release()).await
     }
 
-    /// The socket's path in its directory, which belongs to one host at a time.
+    /// The socket's path, and the lock that makes this the only host of its data directory.
     fn door(&self, data_dir: &Path) -> Result<(PathBuf, OwnedFd)> {
-        let socket = self.socket.clone().unwrap_or_else(|| data_dir.join("rpc/host.sock"));
-        let dir = socket.parent().unwrap_or(Path::new("/")).to_owned();
+        let dir = data_dir.join("rpc");
+        let fail = |step| {
+            let dir = dir.clone();
+            move |errno| Failure::kernel(step, dir.display(), errno)
+        };
         match rustix::fs::mkdir(&dir, Mode::from(0o700)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(errno) => return Err(Failure::kernel("create", dir.display(), errno)),
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(fail("create")(errno)),
         }
-        let open = |path: &Path| {
-            rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        };
-        let data = open(data_dir).map_err(|errno| Failure::kernel("open", data_dir.display(), errno))?;
-        let rpc = if self.socket.is_none() {
-            let rpc = open(&dir).map_err(|errno| Failure::kernel("open", dir.display(), errno))?;
-            rustix::fs::fchmod(&rpc, Mode::from(0o700))
-                .map_err(|errno| Failure::kernel("chmod", dir.display(), errno))?;
-            rpc
-        } else {
-            data
-        };
-        match rustix::fs::flock(&rpc, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok((socket, rpc)),
-            Err(errno) => Err(Failure::new(ErrorKind::Busy, "serve", data_dir.display())
-                .because(std::io::Error::other("another host serves it already"))
-                .because_if(errno != rustix::io::Errno::WOULDBLOCK, errno)),
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(&dir, flags, Mode::empty()).map_err(fail("open"))?;
+        rustix::fs::fchmod(&lock, Mode::from(0o700)).map_err(fail("make private"))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok((self.socket.clone().unwrap_or_else(|| dir.join("host.sock")), lock)),
+            Err(Errno::WOULDBLOCK) => Err(Failure::new(ErrorKind::Busy, "serve", data_dir.display())
+                .because(std::io::Error::other("another host serves it already"))),
+            Err(errno) => Err(fail("lock")(errno)),
         }
     }
 }
@@ -132,7 +127,7 @@ impl Daemon {
 /// A socket that only root can connect to, from its first moment.
 fn listen(socket: &Path) -> Result<UnixListener> {
     match rustix::fs::unlink(socket) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(Failure::kernel("remove old socket", socket.display(), errno)),
     }
     let before = rustix::process::umask(Mode::from(0o177));

@@ -10,9 +10,10 @@ use crate::error::Failure;
 
 /// Destroys what belonged to a connection of a host that was killed; watches the leaders that still run.
 ///
-/// A failure is logged and does not keep the others, or the host, from starting.
-pub(super) async fn recover(host: &Arc<Host>) {
-    let worker = Arc::clone(host);
+/// Clients are served meanwhile: whoever asks for a leader that is not adopted yet finds it as any other process would.
+/// A failure is logged and does not keep the others from their turn.
+pub(super) async fn recover(host: Arc<Host>) {
+    let worker = Arc::clone(&host);
     let left = match blocking(move || worker.machine.left_behind()).await {
         Ok(left) => left,
         Err(failure) => return log(&failure),
@@ -23,11 +24,18 @@ pub(super) async fn recover(host: &Arc<Host>) {
             log(&failure);
         }
     }
+    for failure in left.failures {
+        log(&failure);
+    }
     for (guid, leader, image) in left.running {
         tracing::info!("adopting {guid}: its leader {} runs", leader.process.pid);
         let process = leader.process.clone();
+        if host.known_leader(&guid).is_some() {
+            // A client has launched it anew meanwhile.
+            continue;
+        }
         host.remember_leader(&guid, leader, image);
-        tokio::spawn(run::watch_leader(Arc::clone(host), guid, process, watch::channel(None).0));
+        tokio::spawn(run::watch_leader(Arc::clone(&host), guid, process, watch::channel(None).0));
     }
 }
 

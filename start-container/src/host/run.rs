@@ -20,11 +20,12 @@ use tokio::sync::watch;
 
 use super::connection::{Answer, Call, answer, cancelled, object};
 use super::state::{Host, Running, blocking, watched};
+use crate::engine::cgroup::Group;
 use crate::engine::plan::Relaxations;
 use crate::engine::process::{self, Process};
 use crate::engine::terminal;
 use crate::error::{Failure, Result};
-use crate::subcontainer::{Io, Launch, dev_null, pipe};
+use crate::subcontainer::{Io, Launch, Launched, check_guid, dev_null, pipe};
 
 /// Bytes that `exec` keeps of each stream: two of them, in base64, fit into one line of the protocol.
 const MAX_BUFFER: u64 = 8 * 1024 * 1024;
@@ -34,12 +35,27 @@ type Ends = HashMap<StreamKind, Arc<OwnedFd>>;
 
 /// `subcontainer.launch`
 pub(super) async fn launch(host: Arc<Host>, _: Call, p: LaunchParams) -> Answer<SpawnResult> {
-    let one_at_a_time = host.launch_lock(&p.guid);
-    let _held = one_at_a_time.lock().await;
-    answer(launch_leader(&host, p).await)
+    answer(check_guid(&p.guid))?;
+    let _one_at_a_time = host.launch_lock(&p.guid).lock().await;
+    let launched = answer(launch_leader(&host, p).await)?;
+    let process = &launched.running.leader.process;
+    let entry =
+        host.add_process(&launched.guid, process.clone(), launched.outcome, launched.terminal, launched.ends);
+    // It is set once, here.
+    let _first = launched.running.process.set(entry.id.clone());
+    Ok(SpawnResult { process: entry.id.clone(), pid: process.pid as u32 })
 }
 
-async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<SpawnResult> {
+/// A leader that runs, before a client has a name for it.
+struct NewLeader {
+    guid: String,
+    running: Arc<Running>,
+    outcome: watch::Receiver<Option<Outcome>>,
+    terminal: Option<Arc<OwnedFd>>,
+    ends: Ends,
+}
+
+async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
     let guid = p.guid.clone();
     let worker = Arc::clone(host);
     let (running, ends, terminal) = blocking(move || {
@@ -52,9 +68,10 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<SpawnResult>
             options: &p.options,
             relaxations: Relaxations { shared_dev_sys: p.shared_dev_sys, shared_run: p.shared_run },
             publish_proc: false,
+            guarded: false,
             io,
         };
-        let (leader, terminal) = worker.machine.launch(&rootfs, &launch)?;
+        let Launched { leader, terminal, .. } = worker.machine.launch(&rootfs, &launch)?;
         let terminal = keep_terminal(&mut ends, terminal);
         Ok((worker.remember_leader(&p.guid, leader, image), ends, terminal))
     })
@@ -62,11 +79,8 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<SpawnResult>
     let process = running.leader.process.clone();
     host.emit(&guid, EventKind::Launched { pid: process.pid as u32 });
     let (sender, outcome) = watch::channel(None);
-    let entry = host.add_process(&guid, process.clone(), outcome, terminal, ends);
-    // It is set once, here.
-    let _first = running.process.set(entry.id.clone());
-    tokio::spawn(watch_leader(Arc::clone(host), guid, process.clone(), sender));
-    Ok(SpawnResult { process: entry.id.clone(), pid: process.pid as u32 })
+    tokio::spawn(watch_leader(Arc::clone(host), guid.clone(), process, sender));
+    Ok(NewLeader { guid, running, outcome, terminal, ends })
 }
 
 /// Waits for a leader's end and writes it down. Also for one that an earlier host launched.
@@ -91,8 +105,8 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
     if let Some(running) = host.known_leader(guid) {
         return Ok(running);
     }
-    let one_at_a_time = host.launch_lock(guid);
-    let _held = one_at_a_time.lock().await;
+    check_guid(guid)?;
+    let _one_at_a_time = host.launch_lock(guid).lock().await;
     if let Some(running) = host.known_leader(guid) {
         return Ok(running);
     }
@@ -121,8 +135,7 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
         options: Default::default(),
         streams: Default::default(),
     };
-    launch_leader(host, idle).await?;
-    host.known_leader(guid).ok_or_else(|| Failure::new(ErrorKind::NotRunning, "launch init in", guid))
+    Ok(launch_leader(host, idle).await?.running)
 }
 
 /// `subcontainer.spawn`
@@ -131,13 +144,16 @@ pub(super) async fn spawn(host: Arc<Host>, call: Call, p: SpawnParams) -> Answer
         let running = leader(&host, &p.guid, true).await?;
         let worker = Arc::clone(&host);
         let guid = p.guid.clone();
-        let (process, ends, terminal) = blocking(move || {
+        let group = host.machine.command_group(&running.leader)?;
+        let own = group.clone();
+        let start = blocking(move || {
             let (io, mut ends) = streams(&p.streams)?;
-            let (process, terminal) = start(&worker, &running, &p.command, &p.options, &io)?;
+            let (process, terminal) = start(&worker, &running, &p.command, &p.options, &io, own)?;
             let terminal = keep_terminal(&mut ends, terminal);
             Ok((process, ends, terminal))
-        })
-        .await?;
+        });
+        let (started, _) = started_or_stopped(start, &group, call.cancelled()).await;
+        let (process, ends, terminal) = started?;
         let (sender, outcome) = watch::channel(None);
         let entry = host.add_process(&guid, process.clone(), outcome, terminal, ends);
         let started = process.clone();
@@ -171,16 +187,31 @@ pub(super) async fn exec(host: Arc<Host>, call: Call, p: ExecParams) -> Answer<E
     };
     let running = answer(leader(&host, &p.guid, true).await)?;
     let has_input = input.is_some();
-    let (worker, command, options) = (Arc::clone(&host), p.command, p.options);
-    let started = blocking(move || {
+    let stop = async {
+        let limit = async {
+            match time_limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = call.cancelled() => None,
+            () = limit => Some(Outcome::Timeout),
+        }
+    };
+    let mut stop = std::pin::pin!(stop);
+    let group = answer(host.machine.command_group(&running.leader))?;
+    let (worker, command, options, own) = (Arc::clone(&host), p.command, p.options, group.clone());
+    let start = blocking(move || {
         let wanted = |yes| if yes { Stdio::Pipe } else { Stdio::Null };
         let wanted =
             Streams { stdin: wanted(has_input), stdout: Stdio::Pipe, stderr: Stdio::Pipe, terminal: None };
         let (io, ends) = streams(&wanted)?;
-        let (process, _) = start(&worker, &running, &command, &options, &io)?;
+        let (process, _) = start(&worker, &running, &command, &options, &io, own)?;
         Ok((process, ends))
     });
-    let (process, mut ends) = answer(started.await)?;
+    let (started, stopped_early) = started_or_stopped(start, &group, &mut stop).await;
+    let (process, mut ends) = answer(started)?;
     let mut end = |kind| ends.remove(&kind).and_then(Arc::into_inner);
     let (stdin, stdout, stderr) = (end(StreamKind::Stdin), end(StreamKind::Stdout), end(StreamKind::Stderr));
     let running = process.clone();
@@ -196,20 +227,16 @@ pub(super) async fn exec(host: Arc<Host>, call: Call, p: ExecParams) -> Answer<E
         }
     };
     let mut work = std::pin::pin!(work);
-    let timeout = async {
-        match time_limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
-    let stopped = tokio::select! {
-        biased;
-        result = &mut work => {
-            process.group.retire();
-            return Ok(result);
-        }
-        () = call.cancelled() => None,
-        () = timeout => Some(Outcome::Timeout),
+    let stopped = match stopped_early {
+        Some(stopped) => stopped,
+        None => tokio::select! {
+            biased;
+            result = &mut work => {
+                process.group.retire();
+                return Ok(result);
+            }
+            stopped = &mut stop => stopped,
+        },
     };
     let terminator = tokio::spawn(end_tree(process.clone(), grace));
     // Everything that could write is ended, so the output ends; unless a descriptor was handed to another command,
@@ -240,8 +267,9 @@ pub(super) async fn wait(host: Arc<Host>, call: Call, p: WaitParams) -> Answer<W
         () = call.cancelled() => return Err(cancelled()),
         outcome = outcome.wait_for(Option::is_some) => outcome.ok().and_then(|outcome| outcome.clone()),
     };
-    host.settle(&entry, true);
-    call.connection.disown_process(&entry.id);
+    if host.settle(&entry, true) {
+        call.connection.disown_process(&entry.id);
+    }
     Ok(WaitResult { outcome: outcome.unwrap_or(Outcome::Unknown) })
 }
 
@@ -282,18 +310,41 @@ pub(super) fn resize(host: &Host, p: &ResizeParams) -> Result<Empty> {
     Ok(Empty {})
 }
 
-/// Starts a command in a group of its own.
+/// Starts a command in a group made for it.
 fn start(
     host: &Host,
     running: &Running,
     command: &[String],
     options: &protocol::process::CommandOptions,
     io: &Io,
+    group: Group,
 ) -> Result<(Process, Option<OwnedFd>)> {
-    let group = host.machine.command_group(&running.leader)?;
-    host.machine
-        .exec(&running.leader, &running.image, command, options, io, group.clone())
-        .inspect_err(|_| group.retire())
+    let started = host.machine.exec(&running.leader, &running.image, command, options, io, group.clone());
+    started.inspect_err(|_| group.retire())
+}
+
+/// Awaits a start; when `stop` comes first, ends what is being started. A process is in its container's pid namespace
+/// before it runs its program, and something in there may have stopped it with SIGSTOP, which nobody can block: then
+/// the thread that starts it waits until it is ended.
+async fn started_or_stopped<T, S>(
+    start: impl Future<Output = Result<T>>,
+    group: &Group,
+    stop: impl Future<Output = S>,
+) -> (Result<T>, Option<S>) {
+    let mut start = std::pin::pin!(start);
+    let stopped = tokio::select! {
+        biased;
+        started = &mut start => return (started, None),
+        stopped = stop => stopped,
+    };
+    loop {
+        // It may not be in there yet, or out again.
+        let _gone = group.kill();
+        tokio::select! {
+            started = &mut start => return (started, Some(stopped)),
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
 }
 
 /// What the process gets, and what we keep.

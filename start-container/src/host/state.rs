@@ -10,6 +10,7 @@ use protocol::image::ImageConfig;
 use protocol::process::Outcome;
 use protocol::session::{Event, EventKind, StreamKind};
 use protocol::subcontainer::{RunState, SubcontainerInfo};
+use rustix::event::{PollFd, PollFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, watch};
 
@@ -22,7 +23,7 @@ use crate::subcontainer::{Leader, Machine, now};
 pub(super) struct Host {
     pub(super) machine: Machine,
     leaders: Mutex<HashMap<String, Arc<Running>>>,
-    launching: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    launching: [tokio::sync::Mutex<()>; 64],
     processes: Mutex<HashMap<String, Arc<Entry>>>,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     next: AtomicU64,
@@ -61,7 +62,7 @@ impl Host {
         Arc::new(Self {
             machine,
             leaders: Mutex::default(),
-            launching: Mutex::default(),
+            launching: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             processes: Mutex::default(),
             connections: Mutex::default(),
             next: AtomicU64::new(1),
@@ -112,9 +113,10 @@ impl Host {
         }
     }
 
-    /// One launch at a time in one subcontainer.
-    pub(super) fn launch_lock(&self, guid: &str) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(lock(&self.launching).entry(guid.to_owned()).or_default())
+    /// One launch at a time in one subcontainer. (Some share a lock: launches are short, and names without end.)
+    pub(super) fn launch_lock(&self, guid: &str) -> &tokio::sync::Mutex<()> {
+        let sum = guid.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        &self.launching[sum % self.launching.len()]
     }
 
     // -- processes
@@ -151,22 +153,29 @@ impl Host {
         lock(&self.processes).remove(id);
     }
 
-    /// A wait was answered, or a stream has come to its end.
-    pub(super) fn settle(&self, entry: &Entry, waited: bool) {
+    /// A wait was answered, or a stream has come to its end: forgets the process if nobody can want it any more, and
+    /// says whether it has.
+    pub(super) fn settle(&self, entry: &Entry, waited: bool) -> bool {
         let done = {
             let mut flag = lock(&entry.waited);
             *flag |= waited;
-            *flag && lock(&entry.streams).is_empty()
+            if !*flag {
+                return false;
+            }
+            let mut streams = lock(&entry.streams);
+            // It has ended: nobody will read its input, and an output without bytes has none to come.
+            streams.retain(|kind, end| *kind != StreamKind::Stdin && holds_bytes(end));
+            streams.is_empty()
         };
         if done {
             self.forget_process(&entry.id);
         }
+        done
     }
 
     pub(super) fn forget_processes_of(&self, guid: &str) {
         lock(&self.processes).retain(|_, entry| entry.guid != guid);
         lock(&self.leaders).remove(guid);
-        lock(&self.launching).remove(guid);
     }
 
     // -- connections and what they own
@@ -261,4 +270,16 @@ pub(super) fn watched(
     interest: tokio::io::Interest,
 ) -> std::io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::with_interest(fd, interest)
+}
+
+/// Whether there is, or may still come, something to read.
+fn holds_bytes(end: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(end, PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut fds, Some(&now)) {
+        Ok(1) => fds[0].revents().contains(PollFlags::IN),
+        // Silent, but somebody has the other end.
+        Ok(_) => true,
+        Err(_) => false,
+    }
 }

@@ -158,15 +158,24 @@ async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
             buffer.resize(16 * 1024, 0);
             match from_client.read(&mut buffer).await {
                 Ok(n @ 1..) => buffer.truncate(n),
-                // It may still want to read.
-                Ok(0) => std::future::pending().await,
-                _ => return End::Client,
+                Ok(0) => {
+                    // It may still want to read.
+                    while !hung_up(from_client.as_ref()) {
+                        tokio::time::sleep(HANG_UP).await;
+                    }
+                    return End::Client;
+                }
+                Err(_) => return End::Client,
             }
         }
     };
     let shown = async {
         let mut buffer = [0; 16 * 1024];
         loop {
+            // What is read from a terminal is gone from it: not before somebody is there to take it.
+            if to_client.writable().await.is_err() || hung_up(to_client.as_ref()) {
+                return End::Client;
+            }
             match rustix::io::read(pipe.as_fd(), &mut buffer) {
                 Ok(0) => return End::Stream,
                 Ok(n) => {
@@ -175,7 +184,11 @@ async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
                     }
                 }
                 Err(Errno::AGAIN) => match pipe.readable().await {
-                    Ok(mut ready) => ready.clear_ready(),
+                    Ok(mut ready) => {
+                        if !readable_now(pipe.as_fd()) {
+                            ready.clear_ready();
+                        }
+                    }
                     Err(_) => return End::Stream,
                 },
                 Err(Errno::INTR) => {}
@@ -185,10 +198,15 @@ async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
         }
     };
     tokio::select! {
-        end = shown => end,
+        biased;
         end = typed => end,
+        end = shown => end,
     }
 }
+
+/// How often a client that has shut its writing half down is looked at: the kernel tells of its end only those who
+/// still read from it.
+const HANG_UP: std::time::Duration = std::time::Duration::from_millis(50);
 
 fn move_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<usize, Errno> {
     splice(from, None, to, None, CHUNK, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)
@@ -229,12 +247,9 @@ async fn client_gone(stream: &UnixStream) {
         }
         match stream.try_read(&mut buffer) {
             Ok(0) => {
-                // Only its writing half may be shut; then the socket says so when it goes as a whole.
-                if stream.ready(Interest::ERROR).await.is_err() || hung_up(stream) {
-                    return;
-                }
+                // Only its writing half may be shut.
                 while !hung_up(stream) {
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(HANG_UP).await;
                 }
                 return;
             }

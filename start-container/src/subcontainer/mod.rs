@@ -57,6 +57,8 @@ pub(crate) struct Machine {
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
     pub(crate) process: Process,
+    /// The group of the subcontainer, with those of the leader and of every command in it.
+    group: Group,
     /// Its root directory, as it sees it.
     root: Arc<OwnedFd>,
     pub(crate) since: u64,
@@ -67,6 +69,8 @@ pub(crate) struct Leader {
 pub(crate) struct LeftBehind {
     pub(crate) owned: Vec<String>,
     pub(crate) running: Vec<(String, Leader, ImageConfig)>,
+    /// What could not be looked at.
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// Standard streams of a process to start.
@@ -81,6 +85,16 @@ pub(crate) struct Io {
     pub(crate) own: bool,
 }
 
+/// A leader that was started.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) leader: Leader,
+    /// The host's end of its terminal, if it has one.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// What ends it when this process is killed, if that was asked for.
+    pub(crate) guard: Option<Guard>,
+}
+
 /// What to launch.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch<'a> {
@@ -92,17 +106,24 @@ pub(crate) struct Launch<'a> {
     pub(crate) relaxations: Relaxations,
     /// Show the container's proc on the host side of the rootfs.
     pub(crate) publish_proc: bool,
+    /// It ends when this process is killed.
+    pub(crate) guarded: bool,
     pub(crate) io: Io,
 }
 
 impl Machine {
     /// Opens the data directory, making what is missing of it.
     pub(crate) fn open(data_dir: &Path, run_dir: &Path) -> Result<Self> {
+        let store = Store::open(data_dir).map_err(Failure::from)?;
+        // One spelling: it is compared with what is written down.
+        let data_dir = data_dir.canonicalize().map_err(|error| {
+            Failure::new(ErrorKind::Kernel, "open data directory", data_dir.display()).because(error)
+        })?;
         Ok(Self {
-            store: Store::open(data_dir).map_err(Failure::from)?,
-            sources: Sources::open(data_dir).map_err(Failure::from)?,
+            store,
+            sources: Sources::open(&data_dir).map_err(Failure::from)?,
             hierarchy: Hierarchy::open()?,
-            data_dir: data_dir.to_owned(),
+            data_dir,
             run_dir: run_dir.to_owned(),
             init: OnceLock::new(),
             commands: AtomicU64::new(0),
@@ -131,7 +152,7 @@ impl Machine {
         let guid = uuid::Uuid::new_v4().to_string();
         if owned {
             let lock = Locked::acquire(&self.run_dir, &guid)?;
-            lock.write(&State { owner: Some(self.data_dir.clone()), ..State::default() })?;
+            lock.write(&State { owned: true, ..self.state() })?;
         }
         let options = images::rootfs::Options { name, throwaway, guid: Some(guid.clone()) };
         let created = Rootfs::create(&self.store, image, options).map_err(Failure::from);
@@ -143,33 +164,66 @@ impl Machine {
 
     /// Writes down whether a subcontainer ends with its owner.
     pub(crate) fn set_owned(&self, guid: &str, owned: bool) -> Result<()> {
+        let lock = self.lock(guid)?;
+        let state = lock.read()?;
+        lock.write(&State { owned, data_dir: Some(self.data_dir.clone()), ..state })
+    }
+
+    /// The state of a subcontainer of which nothing is known yet.
+    fn state(&self) -> State {
+        State { data_dir: Some(self.data_dir.clone()), ..State::default() }
+    }
+
+    /// Keeps everybody else from changing a subcontainer, which must exist.
+    fn lock(&self, guid: &str) -> Result<Locked> {
+        check_guid(guid)?;
+        // Not there at all: then no directory is made for it.
         self.rootfs(guid)?;
         let lock = Locked::acquire(&self.run_dir, guid)?;
-        let state = lock.read()?;
-        lock.write(&State { owner: owned.then(|| self.data_dir.clone()), ..state })
+        match self.rootfs(guid) {
+            Ok(_) => Ok(lock),
+            // Destroyed while we waited.
+            Err(failure) => lock.remove().and(Err(failure)),
+        }
     }
 
     /// What an earlier host of this data directory left: subcontainers whose owners are gone, and leaders that run.
     pub(crate) fn left_behind(&self) -> Result<LeftBehind> {
         let mut left = LeftBehind::default();
         for guid in state::guids(&self.run_dir)? {
-            let state = state::read(&self.run_dir, &guid)?;
-            if state.owner.as_ref() == Some(&self.data_dir) {
+            if let Err(failure) = self.look_at(&guid, &mut left) {
+                left.failures.push(failure);
+            }
+        }
+        // What was being made or destroyed when its maker was killed.
+        for guid in Rootfs::remnants(&self.data_dir).map_err(Failure::from)? {
+            if !left.owned.contains(&guid) {
                 left.owned.push(guid);
-            } else if let Ok(rootfs) = self.rootfs(&guid)
-                && let Some(leader) = self.find_leader(&guid, &state)?
-            {
-                self.end_orphans(&leader)?;
-                let image = self.image_config(&rootfs)?;
-                left.running.push((guid, leader, image));
             }
         }
         Ok(left)
     }
 
+    fn look_at(&self, guid: &str, left: &mut LeftBehind) -> Result<()> {
+        let state = state::read(&self.run_dir, guid)?;
+        if state.data_dir.as_ref() != Some(&self.data_dir) {
+            return Ok(());
+        }
+        if state.owned {
+            left.owned.push(guid.to_owned());
+        } else if let Ok(rootfs) = self.rootfs(guid)
+            && let Some(leader) = self.find_leader(guid, &state)?
+        {
+            self.end_orphans(&leader)?;
+            left.running.push((guid.to_owned(), leader, self.image_config(&rootfs)?));
+        }
+        Ok(())
+    }
+
     /// Ends the commands in a container whose caller (a host, or a command line) is gone.
     fn end_orphans(&self, leader: &Leader) -> Result<()> {
-        for (name, group) in leader.process.group.groups() {
+        let own = leader.process.group.location().1;
+        for (name, group) in leader.group.groups().into_iter().filter(|(name, _)| name != own) {
             let caller = name.split_once('-').and_then(|(pid, _)| pid.parse::<i32>().ok());
             let alive = caller.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
             if !alive {
@@ -197,6 +251,13 @@ impl Machine {
     pub(crate) fn destroy(&self, guid: &str) -> Result<()> {
         check_guid(guid)?;
         let lock = Locked::acquire(&self.run_dir, guid)?;
+        // A state that cannot be read says nothing against it.
+        let elsewhere = lock.read().ok().and_then(|state| state.data_dir).filter(|dir| *dir != self.data_dir);
+        if let Some(elsewhere) = elsewhere {
+            return Err(Failure::new(ErrorKind::NotFound, "destroy", guid).because(std::io::Error::other(
+                format!("it belongs to the data directory {}", elsewhere.display()),
+            )));
+        }
         if let Some(group) = self.hierarchy.existing(guid) {
             group.destroy()?;
         }
@@ -211,10 +272,10 @@ impl Machine {
         Rootfs::release(&self.data_dir).map_err(Failure::from)
     }
 
-    /// Starts the leader. Returns it with the host's end of its terminal, if it has one.
-    pub(crate) fn launch(&self, rootfs: &Rootfs, launch: &Launch<'_>) -> Result<(Leader, Option<OwnedFd>)> {
-        let guid = &rootfs.guid().to_owned();
-        let lock = Locked::acquire(&self.run_dir, guid)?;
+    /// Starts the leader.
+    pub(crate) fn launch(&self, rootfs: &Rootfs, launch: &Launch<'_>) -> Result<Launched> {
+        let guid = rootfs.guid();
+        let lock = self.lock(guid)?;
         let state = lock.read()?;
         if let Some(leader) = self.find_leader(guid, &state)? {
             let pid = leader.process.pid;
@@ -224,6 +285,31 @@ impl Machine {
                 format!("{guid} (its leader {pid} runs)"),
             ));
         }
+        let all = self.hierarchy.subcontainer(guid)?;
+        // One of its own: the guard of an earlier leader may still be at work on that one's.
+        let group = all.child(self.command_name())?;
+        let launched = self.launch_in(&all, &group, rootfs, launch, &|leader| {
+            let data_dir = Some(self.data_dir.clone());
+            lock.write(&State { leader: Some(leader), exited: None, data_dir, owned: state.owned })
+        });
+        if launched.is_err() {
+            // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
+            let _left = all.destroy();
+            self.hierarchy.tidy();
+        }
+        launched
+    }
+
+    /// Everything of a launch that undoing the group undoes.
+    fn launch_in(
+        &self,
+        all: &Group,
+        group: &Group,
+        rootfs: &Rootfs,
+        launch: &Launch<'_>,
+        write_down: &dyn Fn(LeaderRecord) -> Result<()>,
+    ) -> Result<Launched> {
+        let guid = rootfs.guid();
         rootfs.ensure_mounted().map_err(Failure::from)?;
         let root = rootfs.handle().map_err(Failure::from)?;
         let image = match launch.command {
@@ -278,30 +364,42 @@ impl Machine {
         } else if launch.init {
             report = Some(beneath_init(&mut script, self.init()?)?);
         }
-        let group = self.hierarchy.subcontainer(guid)?;
+        let guard = launch.guarded.then(|| Guard::start(self.init()?, group)).transpose()?;
         let since = now();
-        let started = Process::start(script, group.clone()).and_then(|process| match report {
-            Some(report) => report.wait(command.args).map(|()| process),
-            None => Ok(process),
-        });
-        let process = match started {
-            Ok(process) => process,
-            Err(failure) => {
-                // The failure is what the caller must hear of; an empty group that stays is removed by `destroy`.
-                let _left = group.destroy();
-                self.hierarchy.tidy();
-                return Err(failure);
+        let started = Process::start(script, group.clone()).and_then(|process| {
+            if let Some(report) = report {
+                report.wait(command.args)?;
             }
-        };
-        let record =
-            LeaderRecord { pid: process.pid, start_time: state::start_time(process.pid).unwrap_or(0), since };
-        lock.write(&State { leader: Some(record), exited: None, ..state })?;
-        let root = match root_of(process.pid) {
-            // It has ended already: nothing will run in it, and its files are where they were.
-            Err(failure) if failure.kind == ErrorKind::NotFound => root,
-            other => other?,
-        };
-        Ok((Leader { process, root: Arc::new(root), since }, master))
+            // It is our child: until it is waited for, its entry in proc is there.
+            let start_time = state::start_time(process.pid).ok_or_else(|| {
+                Failure::new(ErrorKind::Exhausted, "read start time of process", process.pid)
+            })?;
+            let group = group.location().1.to_owned();
+            write_down(LeaderRecord { pid: process.pid, start_time, since, group })
+                .inspect_err(|_| process.end())?;
+            Ok(process)
+        });
+        match (started, guard) {
+            (Ok(process), guard) => {
+                let root = match root_of(process.pid) {
+                    // It has ended already: nothing will run in it, and its files are where they were.
+                    Err(failure) if failure.kind == ErrorKind::NotFound => root,
+                    Err(failure) => {
+                        process.end();
+                        return Err(failure);
+                    }
+                    Ok(root) => root,
+                };
+                let leader = Leader { process, group: all.clone(), root: Arc::new(root), since };
+                Ok(Launched { leader, terminal: master, guard })
+            }
+            (Err(failure), guard) => {
+                if let Some(guard) = guard {
+                    guard.dismiss();
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// The leader, if one runs.
@@ -319,7 +417,8 @@ impl Machine {
         if state::start_time(record.pid) != Some(record.start_time) || has_ended(&pidfd) {
             return Ok(None);
         }
-        let Some(group) = self.hierarchy.existing(guid) else { return Ok(None) };
+        let Some(all) = self.hierarchy.existing(guid) else { return Ok(None) };
+        let Some(group) = all.existing_child(&record.group) else { return Ok(None) };
         let root = match root_of(record.pid) {
             Ok(root) => Arc::new(root),
             // It ended between the two looks.
@@ -327,18 +426,15 @@ impl Machine {
             Err(failure) => return Err(failure),
         };
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group };
-        Ok(Some(Leader { process, root, since: record.since }))
+        Ok(Some(Leader { process, group: all, root, since: record.since }))
     }
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
     pub(crate) fn leader_ended(&self, guid: &str, pid: i32, outcome: &Outcome) -> Result<()> {
-        if !self.run_dir.join(guid).exists() {
-            return Ok(());
-        }
-        let lock = Locked::acquire(&self.run_dir, guid)?;
-        if Rootfs::open(&self.data_dir, guid).is_err() {
-            return lock.remove();
-        }
+        let lock = match self.lock(guid) {
+            Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
         let state = lock.read()?;
         if state.leader.as_ref().is_none_or(|leader| leader.pid != pid) {
             return Ok(());
@@ -350,10 +446,23 @@ impl Machine {
         lock.write(&State { leader: None, exited: Some(outcome.clone()), ..state })
     }
 
-    /// A group for a command to start beneath `leader`. Whoever starts one retires it after the command.
+    /// A group for a command to start beside `leader`. Whoever starts one retires it after the command.
     pub(crate) fn command_group(&self, leader: &Leader) -> Result<Group> {
+        leader.group.child(self.command_name()).map_err(|failure| match failure.errno() {
+            Some(Errno::NOENT | Errno::NODEV) => Failure::new(
+                ErrorKind::NotRunning,
+                "run a command beside",
+                format!("process {}", leader.process.pid),
+            )
+            .because(std::io::Error::other("the leader has ended")),
+            _ => failure,
+        })
+    }
+
+    /// The name of a group: whose it is, and which of theirs.
+    fn command_name(&self) -> String {
         let number = self.commands.fetch_add(1, Ordering::Relaxed);
-        leader.process.group.child(format!("{}-{number}", std::process::id()))
+        format!("{}-{number}", std::process::id())
     }
 
     /// Starts a command in a running subcontainer.
@@ -383,15 +492,10 @@ impl Machine {
         Guard::start(self.init()?, group)
     }
 
-    /// The group of a subcontainer.
-    pub(crate) fn group(&self, guid: &str) -> Result<Group> {
-        self.hierarchy.subcontainer(guid)
-    }
-
     /// Adds a mount; a running container sees it at once.
     pub(crate) fn mount(&self, guid: &str, mount: &Mount) -> Result<()> {
+        let _lock = self.lock(guid)?;
         let rootfs = self.rootfs(guid)?;
-        let _lock = Locked::acquire(&self.run_dir, guid)?;
         rootfs.ensure_mounted().map_err(Failure::from)?;
         let mounts = rootfs.mounts().map_err(Failure::from)?;
         if mounts.iter().any(|other| same_path(&other.mountpoint, &mount.mountpoint)) {
@@ -401,16 +505,21 @@ impl Machine {
         let prepared = self.sources.prepare(mount).map_err(Failure::from)?;
         let root = rootfs.handle().map_err(Failure::from)?;
         volumes::attach(&prepared, &root, &mount.mountpoint).map_err(Failure::from)?;
-        rootfs.update_mounts(|mounts| {
+        let written = rootfs.update_mounts(|mounts| {
             mounts.push(mount.clone());
             Ok(())
-        })
+        });
+        if written.is_err() {
+            // What is not written down must not be there.
+            volumes::detach(&root, &mount.mountpoint).map_err(Failure::from)?;
+        }
+        written
     }
 
     /// Takes a mount away, from a running container too.
     pub(crate) fn unmount(&self, guid: &str, mountpoint: &str) -> Result<()> {
+        let _lock = self.lock(guid)?;
         let rootfs = self.rootfs(guid)?;
-        let _lock = Locked::acquire(&self.run_dir, guid)?;
         let mounts = rootfs.mounts().map_err(Failure::from)?;
         if !mounts.iter().any(|mount| same_path(&mount.mountpoint, mountpoint)) {
             return Err(Failure::new(ErrorKind::NotFound, "unmount", mountpoint)
@@ -426,7 +535,8 @@ impl Machine {
 
     /// One subcontainer.
     pub(crate) fn info(&self, rootfs: &Rootfs) -> Result<SubcontainerInfo> {
-        let state = state::read(&self.run_dir, rootfs.guid())?;
+        // One that cannot be read says as little as none.
+        let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
                 RunState::Running { pid: leader.process.pid as u32, since: leader.since, process: None }
@@ -451,7 +561,12 @@ impl Machine {
     pub(crate) fn list(&self) -> Result<Vec<SubcontainerInfo>> {
         let mut all = Vec::new();
         for rootfs in Rootfs::list(&self.data_dir).map_err(Failure::from)? {
-            all.push(self.info(&rootfs)?);
+            match self.info(&rootfs) {
+                Ok(info) => all.push(info),
+                // Destroyed meanwhile.
+                Err(failure) if failure.kind == ErrorKind::NotFound => {}
+                Err(failure) => return Err(failure),
+            }
         }
         all.sort_by_key(|info| info.created);
         Ok(all)

@@ -27,6 +27,8 @@ pub(crate) struct LeaderRecord {
     pub(crate) start_time: u64,
     /// Milliseconds since the epoch.
     pub(crate) since: u64,
+    /// The name of its group beneath the subcontainer's.
+    pub(crate) group: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -36,9 +38,12 @@ pub(crate) struct State {
     pub(crate) leader: Option<LeaderRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exited: Option<Outcome>,
-    /// The data directory of the host that destroys it when its client is gone.
+    /// It ends with a client of the host: a host that finds it at its start destroys it.
+    #[serde(default)]
+    pub(crate) owned: bool,
+    /// Where its rootfs is. The run directory may serve several data directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) owner: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// The directory of one subcontainer, locked against everybody else until this is dropped.
@@ -83,7 +88,9 @@ impl Locked {
         })?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.dir, "state.new", flags, Mode::from(0o600)).map_err(fail)?;
-        rustix::io::write(&file, &text).map_err(fail)?;
+        if rustix::io::write(&file, &text).map_err(fail)? != text.len() {
+            return Err(fail(Errno::NOSPC));
+        }
         rustix::fs::renameat(&self.dir, "state.new", &self.dir, FILE).map_err(fail)
     }
 

@@ -139,7 +139,8 @@ fn s10_users_are_looked_up_inside_and_an_unknown_one_is_an_error() {
         assert_eq!(id("4711").ok().out(), "4711:0:0", "a number without an entry");
         assert_eq!(id("4711:4712").ok().out(), "4711:4712:4712");
         assert_eq!(id("user:daemon").ok().out(), "1000:1:1");
-        for unknown in ["nobody-here", "root:no-such-group", "-1", "4294967296", ""] {
+        assert_eq!(id("").ok().out(), "0:0:0", "nothing is the image's own user");
+        for unknown in ["nobody-here", "root:no-such-group", "-1", "4294967296"] {
             let said = id(unknown).failed(125);
             assert!(said.contains("user") || said.contains("group"), "{unknown:?}: {said}");
         }

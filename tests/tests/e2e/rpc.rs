@@ -267,7 +267,10 @@ fn a_client_that_vanishes_in_the_middle_of_each_call_leaves_nothing() {
             ("subcontainer.destroyFs", json!({})),
         ];
         // One whole life first, so that what the host keeps for good is there already.
-        drop(host.connect().create_fs("busybox"));
+        let mut rpc = host.connect();
+        let guid = rpc.create_fs("busybox");
+        rpc.exec(&guid, &["true"]);
+        drop(rpc);
         std::thread::sleep(Duration::from_millis(300));
         let before = Machine::look(Processes::All, &[]).unwrap();
         let descriptors = host.descriptors();

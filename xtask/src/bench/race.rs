@@ -20,7 +20,7 @@ impl Pace {
     /// For a look.
     pub(super) const QUICK: Self = Self { rounds: 2, slice: Duration::from_millis(300) };
     /// For the record.
-    pub(super) const FULL: Self = Self { rounds: 6, slice: Duration::from_millis(1000) };
+    pub(super) const FULL: Self = Self { rounds: 5, slice: Duration::from_millis(800) };
 }
 
 type Sample<'a> = Box<dyn FnMut(usize) -> Result<Vec<f64>> + 'a>;
@@ -122,10 +122,10 @@ pub(super) fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// Waits until the processors have been idle for nine tenths of a quarter second, for 15 s at most.
+/// Waits until the processors have been idle for nine tenths of a quarter second, for 8 s at most.
 pub(super) fn wait_until_quiet() {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(15) {
+    while start.elapsed() < Duration::from_secs(8) {
         let before = processor_time();
         std::thread::sleep(Duration::from_millis(250));
         let after = processor_time();

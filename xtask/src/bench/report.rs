@@ -216,7 +216,8 @@ fn machine() -> Vec<String> {
 }
 
 fn number(value: f64) -> String {
-    match value {
+    // The sum of nothing is -0.
+    match value + 0.0 {
         value if value.is_nan() => "–".to_owned(),
         value if value == value.trunc() && value.abs() < 1e6 => format!("{value:.0}"),
         value if value.abs() < 10.0 => format!("{value:.2}"),

@@ -198,7 +198,7 @@ pub(super) fn idle(lab: &Lab, report: &mut Report) -> Result<()> {
     lab.node.borrow_mut().ask("idleEnd", 0)?;
 
     for peer in &lab.peers {
-        let count = if peer.name == "podman" { 20 } else { COUNT };
+        let count = if peer.name == "podman" { 10 } else { COUNT };
         super::race::wait_until_quiet();
         let before = processes();
         let start = Instant::now();

@@ -58,6 +58,9 @@ export function exec(
   command: readonly string[],
   options: RunOptions,
 ): Promise<ExecResult<string> | ExecResult<Uint8Array>> {
+  if (core.led === false && options.signal?.aborted !== true) {
+    return lead(core).then(() => exec(core, command, options));
+  }
   const { input, maxBuffer, signal, timeout, grace } = options;
   const inline =
     (input === undefined ||
@@ -124,20 +127,14 @@ export async function spawn(
 ): Promise<Process> {
   const kinds = wanted(options, fallback);
   const params: SpawnParams = { guid: core.guid, command: command as string[], ...written(options, kinds) };
-  const request = (): Promise<Process> =>
-    core.host.request(
-      "subcontainer.spawn",
-      params,
-      (started) => toProcess(core, command, options, kinds, started),
-      options.signal && { signal: options.signal },
-    );
-  try {
-    return await request();
-  } catch (error) {
-    if (!(error instanceof HostError) || error.kind !== "notRunning") throw error;
-  }
-  await idle(core);
-  return request();
+  options.signal?.throwIfAborted();
+  if (core.led === false) await lead(core);
+  return core.host.request(
+    "subcontainer.spawn",
+    params,
+    (started) => toProcess(core, command, options, kinds, started),
+    options.signal && { signal: options.signal },
+  );
 }
 
 /** Starts the leader, after ending the one that there was. */
@@ -153,12 +150,14 @@ export async function launch(
   if (options.sharedDevSys) params.sharedDevSys = true;
   if (options.sharedRun) params.sharedRun = true;
   const request = async (): Promise<Process> => {
+    await core.leading;
     core.leader = await core.host.request(
       "subcontainer.launch",
       params,
       (started) => toProcess(core, command ?? ["init"], options, kinds, started),
       options.signal && { signal: options.signal },
     );
+    core.led = true;
     return core.leader;
   };
   try {
@@ -186,13 +185,26 @@ export async function leader(core: Core, options: StdioOptions): Promise<Process
 /** Milliseconds that a leader has after SIGTERM when another is launched in its place. */
 const LEADER_GRACE = 30_000;
 
-/** Starts the idle init, unless something leads already. */
-async function idle(core: Core): Promise<void> {
-  try {
-    await core.host.request("subcontainer.launch", { guid: core.guid });
-  } catch (error) {
-    if (!(error instanceof HostError) || error.kind !== "exists") throw error;
-  }
+/**
+ * Starts the idle init before the first command, unless something leads already. The host would do so by itself; but
+ * only what was launched by name can be ended again when a `launch` wants its place.
+ */
+function lead(core: Core): Promise<void> {
+  core.leading ??= core.host
+    .request("subcontainer.launch", { guid: core.guid })
+    .then(
+      () => {},
+      (error: unknown) => {
+        if (!(error instanceof HostError) || error.kind !== "exists") throw error;
+      },
+    )
+    .then(() => {
+      core.led = true;
+    })
+    .finally(() => {
+      core.leading = undefined;
+    });
+  return core.leading;
 }
 
 function wanted(options: SpawnOptions, fallback: StdioKind): readonly [StdioKind, StdioKind, StdioKind] {

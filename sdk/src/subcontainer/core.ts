@@ -20,6 +20,10 @@ export class Core {
   readonly files: Files;
   /** What `launch` started last. */
   leader: Process | undefined;
+  /** Something was launched in it, by this handle or before. */
+  led = false;
+  /** The launch of an idle init that is under way. */
+  leading: Promise<void> | undefined;
   /** It outlives the connection. */
   detached: boolean;
   #holds = 0;

@@ -9,14 +9,17 @@
 //! are. The tree is nobody's before both digests were compared: the caller commits it by rename.
 
 mod chunk;
+mod dress;
+mod failure;
+mod path;
 mod stream;
 mod unpack;
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
+pub(crate) use dress::keep_xattr;
 pub(crate) use stream::{Compression, buffered, decoder, sniff};
-pub(crate) use unpack::keep_xattr;
 
 use crate::{Cancel, Digest, Limits, Progress, Result};
 

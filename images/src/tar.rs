@@ -6,7 +6,8 @@
 
 mod pax;
 mod reader;
+mod sparse;
 mod writer;
 
-pub(crate) use reader::{Entry, Input, Kind, Reader};
+pub(crate) use reader::{Entry, Input, Kind, Reader, has_right_sum};
 pub(crate) use writer::{read_xattrs, write_tree};

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::layer::{buffered, decoder};
-use crate::tar::{Input, Kind, Reader};
+use crate::tar::{Input, Kind, Reader, has_right_sum};
 use crate::{Error, Limits, Result};
 
 /// Bytes `start..end` of a file, with a position of their own.
@@ -181,12 +181,7 @@ pub(crate) fn looks_like_tar(head: &[u8]) -> bool {
         // An empty archive.
         return true;
     }
-    let sum: u32 = block
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
-        .sum();
-    tar::Header::from_byte_slice(block).cksum().is_ok_and(|cksum| cksum == sum)
+    has_right_sum(tar::Header::from_byte_slice(block))
 }
 
 /// Does a compressed tar begin with a member of an image archive?

@@ -6,12 +6,15 @@
 //! one: a character device 0:0, and `trusted.overlay.opaque` on a directory.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::dress::{dress, dress_special, judge_xattr, set_opaque, timestamps};
+use super::failure::{Failure, kernel};
+use super::path::{normal, split};
 use crate::tar::{Entry, Input, Kind, Reader};
 use crate::tree::{BENEATH, open_dir_at, remove_all, write_all};
 use crate::{Error, Limits, Refusal, Result};
@@ -55,90 +58,6 @@ pub(super) fn unpack(
     }
     tree.finish(label)?;
     Ok(Counted { size: tree.size, entries, has_root: tree.has_root })
-}
-
-/// Why an entry failed, before it is known which.
-enum Failure {
-    Refused(Refusal),
-    Kernel(&'static str, Errno),
-    Other(Error),
-}
-
-impl Failure {
-    fn of(self, layer: &str, entry: &Entry) -> Error {
-        let layer = layer.to_owned();
-        match self {
-            Self::Refused(reason) => Error::Entry { layer, entry: entry.name(), reason },
-            Self::Kernel(step, source) => Error::Write { layer, step, entry: entry.name(), source },
-            Self::Other(error) => error,
-        }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-fn kernel(step: &'static str) -> impl Fn(Errno) -> Failure {
-    move |errno| Failure::Kernel(step, errno)
-}
-
-/// Does an image's attribute go onto a file of ours? `None`: it is refused.
-fn judge_xattr(name: &[u8]) -> Option<bool> {
-    match name {
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => Some(true),
-        // Labels and signatures belong to the policy of the machine they were made on.
-        b"security.selinux" | b"security.ima" | b"security.evm" | b"security.apparmor" => Some(false),
-        _ if name.starts_with(b"security.SMACK64") => Some(false),
-        // Overlay mounted with userxattr obeys these.
-        _ if name.starts_with(b"user.overlay.") => None,
-        _ if name.starts_with(b"user.") => Some(true),
-        // Above all trusted.overlay.*: redirect, metacopy and opaque are ours to write.
-        _ => None,
-    }
-}
-
-/// Is it an attribute that a layer made of a directory here takes along?
-pub(crate) fn keep_xattr(name: &[u8]) -> bool {
-    judge_xattr(name) == Some(true)
-}
-
-/// A path's components joined by single slashes; empty for the root itself.
-fn normal(path: &[u8], limits: &Limits) -> Result<Vec<u8>, Refusal> {
-    if path.contains(&0) {
-        return Err(Refusal::ZeroByte);
-    }
-    if path.len() > limits.path {
-        return Err(Refusal::PathTooLong(path.len(), limits.path));
-    }
-    let mut normal = Vec::with_capacity(path.len());
-    let mut depth = 0;
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => continue,
-            b".." => return Err(Refusal::DotDot),
-            _ => {}
-        }
-        if !normal.is_empty() {
-            normal.push(b'/');
-        }
-        normal.extend_from_slice(part);
-        depth += 1;
-    }
-    if depth > limits.depth {
-        return Err(Refusal::TooDeep(depth, limits.depth));
-    }
-    Ok(normal)
-}
-
-/// The directory and the last component of a normal path.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    }
 }
 
 /// Directories kept open: an archive mostly stays in one, and returns to those above it.
@@ -196,7 +115,7 @@ impl Tree {
                 }
                 self.replacing(parent, name, &path, || rustix::fs::symlinkat(&entry.link[..], parent, name))
                     .map_err(kernel("create symbolic link"))?;
-                self.dress_special(parent, name, entry, false)
+                dress_special(parent, name, entry, false)
             }
             Kind::Character | Kind::Block | Kind::Fifo => {
                 let kind = match entry.kind {
@@ -214,7 +133,7 @@ impl Tree {
                     rustix::fs::mknodat(parent, name, kind, Mode::empty(), device)
                 })
                 .map_err(kernel("create device"))?;
-                self.dress_special(parent, name, entry, true)
+                dress_special(parent, name, entry, true)
             }
         }
     }
@@ -503,36 +422,6 @@ impl Tree {
         }
     }
 
-    /// Owner, mode, attributes and time of what cannot be opened without effects.
-    fn dress_special(
-        &self,
-        parent: BorrowedFd<'_>,
-        name: &[u8],
-        entry: &Entry,
-        has_mode: bool,
-    ) -> Result<(), Failure> {
-        let (uid, gid) = owner(entry);
-        rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(kernel("set owner of"))?;
-        if has_mode {
-            // It was just made by us and is no link, and nobody else comes here: following is harmless, and
-            // fchmodat2 is younger (6.6) than the kernels we run on.
-            rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-                .map_err(kernel("set mode of"))?;
-        }
-        for (key, value) in entry.xattrs.iter().filter(|(key, _)| keep_xattr(key)) {
-            let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-            path.extend_from_slice(name);
-            match rustix::fs::lsetxattr(&path[..], &key[..], value, XattrFlags::empty()) {
-                // The kernel has no user attributes on links and devices.
-                Ok(()) | Err(Errno::PERM) => {}
-                Err(errno) => return Err(Failure::Kernel("set attributes of", errno)),
-            }
-        }
-        rustix::fs::utimensat(parent, name, &timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(kernel("set times of"))
-    }
-
     /// Sets the times of all directories.
     fn finish(&mut self, label: &str) -> Result<()> {
         self.recent.clear();
@@ -554,61 +443,6 @@ impl Tree {
     }
 }
 
-/// Owner, mode and attributes, in the order in which none undoes another: chown clears set-uid bits and
-/// capabilities.
-fn dress(handle: BorrowedFd<'_>, entry: &Entry) -> Result<(), Failure> {
-    let (uid, gid) = owner(entry);
-    rustix::fs::fchown(handle, Some(uid), Some(gid)).map_err(kernel("set owner of"))?;
-    rustix::fs::fchmod(handle, Mode::from_raw_mode(entry.mode)).map_err(kernel("set mode of"))?;
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| keep_xattr(name)) {
-        rustix::fs::fsetxattr(handle, &name[..], value, XattrFlags::empty())
-            .map_err(kernel("set attributes of"))?;
-    }
-    Ok(())
-}
-
-fn set_opaque(directory: BorrowedFd<'_>) -> Result<(), Failure> {
-    rustix::fs::fsetxattr(directory, "trusted.overlay.opaque", b"y", XattrFlags::empty())
-        .map_err(kernel("make opaque the directory of"))
-}
-
 fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-fn owner(entry: &Entry) -> (Uid, Gid) {
-    (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid))
-}
-
-fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn i5_paths_stay_beneath() {
-        let limits = Limits { depth: 3, path: 20, ..Limits::default() };
-        assert_eq!(normal(b"/./a//b/", &limits), Ok(b"a/b".to_vec()));
-        assert_eq!(normal(b"./", &limits), Ok(Vec::new()));
-        assert_eq!(normal(b"a/../b", &limits), Err(Refusal::DotDot));
-        assert_eq!(normal(b"a\0b", &limits), Err(Refusal::ZeroByte));
-        assert_eq!(normal(b"a/b/c/d", &limits), Err(Refusal::TooDeep(4, 3)));
-        assert_eq!(normal(&[b'a'; 21], &limits), Err(Refusal::PathTooLong(21, 20)));
-    }
-
-    #[test]
-    fn i5_only_harmless_attributes_come_from_an_image() {
-        for name in ["user.note", "security.capability", "system.posix_acl_access"] {
-            assert_eq!(judge_xattr(name.as_bytes()), Some(true), "{name}");
-        }
-        for name in
-            ["trusted.overlay.redirect", "trusted.x", "user.overlay.opaque", "system.sockprotoname", "odd"]
-        {
-            assert_eq!(judge_xattr(name.as_bytes()), None, "{name}");
-        }
-    }
 }

@@ -1,11 +1,11 @@
 //! One entry after the other, with pax, GNU long names and every sparse form folded in.
 
-use tar::{EntryType, GnuExtSparseHeader, Header};
+use tar::{EntryType, Header};
 
 use super::pax;
 use crate::{Error, Limits, Refusal, Result};
 
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 
 /// Where a tar's bytes come from.
 pub(crate) trait Input {
@@ -68,10 +68,10 @@ impl Entry {
 /// Reads entries one by one. After each, its stored bytes are read with [`Reader::contents`] or are skipped.
 pub(crate) struct Reader<'l, I> {
     input: I,
-    layer: &'l str,
-    limits: &'l Limits,
+    pub(super) layer: &'l str,
+    pub(super) limits: &'l Limits,
     /// Stored bytes of the current entry not yet read.
-    left: u64,
+    pub(super) left: u64,
     padding: u64,
     position: u64,
 }
@@ -108,7 +108,7 @@ impl<'l, I: Input> Reader<'l, I> {
         Error::Layer { layer: self.layer.to_owned(), reason }
     }
 
-    fn entry_error(&self, entry: &[u8], reason: Refusal) -> Error {
+    pub(super) fn entry_error(&self, entry: &[u8], reason: Refusal) -> Error {
         Error::Entry {
             layer: self.layer.to_owned(),
             entry: String::from_utf8_lossy(entry).into_owned(),
@@ -137,7 +137,7 @@ impl<'l, I: Input> Reader<'l, I> {
     }
 
     /// Fills a block; false at a clean end.
-    fn block(&mut self, block: &mut [u8; BLOCK]) -> Result<bool> {
+    pub(super) fn block(&mut self, block: &mut [u8; BLOCK]) -> Result<bool> {
         let mut filled = 0;
         while filled < BLOCK {
             let chunk = self.input.chunk(BLOCK - filled)?;
@@ -179,7 +179,9 @@ impl<'l, I: Input> Reader<'l, I> {
             }
             let header = Header::from_byte_slice(&block);
             let path = header.path_bytes().into_owned();
-            check_sum(header).map_err(|reason| self.entry_error(&path, reason))?;
+            if !has_right_sum(header) {
+                return Err(self.entry_error(&path, Refusal::Header("checksum")));
+            }
             let size =
                 header.entry_size().ok().ok_or_else(|| self.entry_error(&path, Refusal::Header("size")))?;
             let kind = header.entry_type();
@@ -405,106 +407,6 @@ impl<'l, I: Input> Reader<'l, I> {
         }
         Ok(entry)
     }
-
-    /// Checks a sparse map and puts it into the entry.
-    fn sparse(&self, entry: &mut Entry, size: u64, map: &[u64]) -> Result<()> {
-        let malformed = || self.entry_error(&entry.path, Refusal::Header("sparse map"));
-        if entry.kind != Kind::File || !map.len().is_multiple_of(2) {
-            return Err(malformed());
-        }
-        let (mut end, mut total) = (0, 0_u64);
-        let mut parts = Vec::with_capacity(map.len() / 2);
-        for pair in map.chunks_exact(2) {
-            let (offset, length) = (pair[0], pair[1]);
-            if offset < end {
-                return Err(malformed());
-            }
-            end = offset.checked_add(length).filter(|end| *end <= size).ok_or_else(malformed)?;
-            total = total.checked_add(length).ok_or_else(malformed)?;
-            parts.push((offset, length));
-        }
-        if total != self.left {
-            return Err(malformed());
-        }
-        entry.size = size;
-        entry.sparse = Some(parts);
-        Ok(())
-    }
-
-    /// The blocks of a map that follow an old GNU sparse header. They do not count as stored bytes.
-    fn old_sparse(&mut self, entry: &Entry, map: &mut Vec<u64>) -> Result<()> {
-        loop {
-            let mut header = GnuExtSparseHeader::new();
-            let mut block = [0; BLOCK];
-            if !self.block(&mut block)? {
-                return Err(self.layer_error(Refusal::Truncated));
-            }
-            *header.as_mut_bytes() = block;
-            let malformed = || self.entry_error(&entry.path, Refusal::Header("sparse map"));
-            for part in header.sparse().iter().filter(|part| !part.is_empty()) {
-                map.push(part.offset().ok().ok_or_else(malformed)?);
-                map.push(part.length().ok().ok_or_else(malformed)?);
-            }
-            if map.len() as u64 * 8 > self.limits.extended_header {
-                return Err(
-                    self.entry_error(&entry.path, Refusal::ExtendedHeader(self.limits.extended_header))
-                );
-            }
-            if !header.is_extended() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The map of a pax 1.0 sparse file: decimal lines at the head of the stored bytes, padded to a block.
-    fn new_sparse(&mut self, entry: &Entry) -> Result<Vec<u64>> {
-        let mut numbers = Vec::new();
-        let mut wanted = 1;
-        let mut digits = Vec::new();
-        let mut read = 0_u64;
-        while numbers.len() < wanted {
-            let malformed = || Error::Entry {
-                layer: self.layer.to_owned(),
-                entry: entry.name(),
-                reason: Refusal::Header("sparse map"),
-            };
-            let mut block = [0; BLOCK];
-            if self.left < BLOCK as u64 {
-                return Err(malformed());
-            }
-            if !self.block(&mut block)? {
-                return Err(self.layer_error(Refusal::Truncated));
-            }
-            self.left -= BLOCK as u64;
-            read += BLOCK as u64;
-            if read > self.limits.extended_header {
-                return Err(
-                    self.entry_error(&entry.path, Refusal::ExtendedHeader(self.limits.extended_header))
-                );
-            }
-            for byte in block {
-                if numbers.len() == wanted {
-                    break;
-                }
-                if byte != b'\n' {
-                    digits.push(byte);
-                    continue;
-                }
-                let malformed = || self.entry_error(&entry.path, Refusal::Header("sparse map"));
-                let number = pax::number(&digits).ok_or_else(malformed)?;
-                digits.clear();
-                if numbers.is_empty() {
-                    wanted = usize::try_from(number)
-                        .ok()
-                        .and_then(|parts| parts.checked_mul(2)?.checked_add(1))
-                        .ok_or_else(malformed)?;
-                }
-                numbers.push(number);
-            }
-        }
-        numbers.remove(0);
-        Ok(numbers)
-    }
 }
 
 fn until_zero(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -514,17 +416,15 @@ fn until_zero(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn check_sum(header: &Header) -> Result<(), Refusal> {
+/// Does the header's checksum fit? Every variant of tar has one.
+pub(crate) fn has_right_sum(header: &Header) -> bool {
     let bytes = header.as_bytes();
     let sum: u32 = bytes
         .iter()
         .enumerate()
         .map(|(at, byte)| if (148..156).contains(&at) { u32::from(b' ') } else { u32::from(*byte) })
         .sum();
-    match header.cksum() {
-        Ok(cksum) if cksum == sum => Ok(()),
-        _ => Err(Refusal::Header("checksum")),
-    }
+    header.cksum().is_ok_and(|cksum| cksum == sum)
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

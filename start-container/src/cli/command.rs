@@ -159,7 +159,6 @@ impl Exec {
             Failure::new(ErrorKind::NotRunning, "exec in", rootfs.path().display())
                 .because(std::io::Error::other("it is not running"))
         })?;
-        let image = machine.image_config(&rootfs)?;
         let (mut io, stderr) =
             relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
         let group = machine.command_group(&leader)?;
@@ -170,7 +169,7 @@ impl Exec {
                 return Err(failure);
             }
         };
-        let (process, terminal) = match machine.exec(&leader, &image, command, &options, &io, group.clone()) {
+        let (process, terminal) = match machine.exec(&leader, command, &options, &io, group.clone()) {
             Ok(started) => started,
             Err(failure) => {
                 guard.dismiss();

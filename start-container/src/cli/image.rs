@@ -56,7 +56,7 @@ pub(super) enum Image {
 impl Image {
     pub(super) fn run(self, context: &Context) -> Result<()> {
         let machine = context.machine()?;
-        let store = &machine.store;
+        let store = machine.store()?;
         match self {
             Self::Import { path, name } => {
                 let bars = progress::Bars::new(!context.json);

@@ -27,16 +27,17 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
     table.add("image.import", import);
     table.add("image.pull", pull);
     table.blocking("image.list", |host, _: Empty| {
-        Ok(ImageListResult { images: host.machine.store.list().map_err(Failure::from)? })
+        Ok(ImageListResult { images: host.machine.store()?.list().map_err(Failure::from)? })
     });
     table.blocking("image.inspect", |host, p: ImageParams| {
-        host.machine.store.get(&p.image_id).map_err(Failure::from)
+        host.machine.store()?.get(&p.image_id).map_err(Failure::from)
     });
     table.blocking("image.remove", |host, p: ImageParams| {
-        host.machine.store.remove(&p.image_id).map_err(Failure::from)
+        host.machine.store()?.remove(&p.image_id).map_err(Failure::from)
     });
-    table
-        .blocking("image.gc", |host, _: Empty| host.machine.store.gc(&images::Silent).map_err(Failure::from));
+    table.blocking("image.gc", |host, _: Empty| {
+        host.machine.store()?.gc(&images::Silent).map_err(Failure::from)
+    });
     table.add("subcontainer.createFs", create_fs);
     table.add("subcontainer.destroyFs", |host, _, p: GuidParams| async move {
         answer(host.destroy(&p.guid).await.map(|()| Empty {}))
@@ -134,7 +135,10 @@ impl Table {
 
 async fn import(host: Arc<Host>, call: Call, p: ImportParams) -> Answer<protocol::image::ImageInfo> {
     with_progress(host, call, move |host, progress, cancel| {
-        host.machine.store.import(p.path.as_ref(), p.name.as_deref(), progress, cancel).map_err(Failure::from)
+        host.machine
+            .store()?
+            .import(p.path.as_ref(), p.name.as_deref(), progress, cancel)
+            .map_err(Failure::from)
     })
     .await
 }
@@ -148,7 +152,7 @@ async fn pull(host: Arc<Host>, call: Call, p: PullParams) -> Answer<protocol::im
             insecure: p.insecure,
             credentials: images::Credentials::Configured,
         };
-        host.machine.store.pull(&what, progress, cancel).map_err(Failure::from)
+        host.machine.store()?.pull(&what, progress, cancel).map_err(Failure::from)
     })
     .await
 }

@@ -27,14 +27,14 @@ pub(super) async fn recover(host: Arc<Host>) {
     for failure in left.failures {
         log(&failure);
     }
-    for (guid, leader, image) in left.running {
+    for (guid, leader) in left.running {
         tracing::info!("adopting {guid}: its leader {} runs", leader.process.pid);
         let process = leader.process.clone();
         if host.known_leader(&guid).is_some() {
             // A client has launched it anew meanwhile.
             continue;
         }
-        host.remember_leader(&guid, leader, image);
+        host.remember_leader(&guid, leader);
         tokio::spawn(run::watch_leader(Arc::clone(&host), guid, process, watch::channel(None).0));
     }
 }

@@ -60,7 +60,6 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
     let worker = Arc::clone(host);
     let (running, ends, terminal) = blocking(move || {
         let rootfs = worker.machine.rootfs(&p.guid)?;
-        let image = worker.machine.image_config(&rootfs)?;
         let (io, mut ends) = streams(&p.streams)?;
         let launch = Launch {
             command: p.command.as_deref(),
@@ -73,7 +72,7 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
         };
         let Launched { leader, terminal, .. } = worker.machine.launch(&rootfs, &launch)?;
         let terminal = keep_terminal(&mut ends, terminal);
-        Ok((worker.remember_leader(&p.guid, leader, image), ends, terminal))
+        Ok((worker.remember_leader(&p.guid, leader), ends, terminal))
     })
     .await?;
     let process = running.leader.process.clone();
@@ -113,10 +112,9 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
     // Somebody may have launched it by the command line: used, but not kept, since nobody would tell of its end.
     let (worker, id) = (Arc::clone(host), guid.to_owned());
     let found = blocking(move || {
-        let rootfs = worker.machine.rootfs(&id)?;
+        worker.machine.rootfs(&id)?;
         let Some(leader) = worker.machine.leader(&id)? else { return Ok(None) };
-        let image = worker.machine.image_config(&rootfs)?;
-        Ok(Some(Arc::new(Running { leader, image, process: Default::default() })))
+        Ok(Some(Arc::new(Running { leader, process: Default::default() })))
     })
     .await?;
     if let Some(running) = found {
@@ -319,7 +317,7 @@ fn start(
     io: &Io,
     group: Group,
 ) -> Result<(Process, Option<OwnedFd>)> {
-    let started = host.machine.exec(&running.leader, &running.image, command, options, io, group.clone());
+    let started = host.machine.exec(&running.leader, command, options, io, group.clone());
     started.inspect_err(|_| group.retire())
 }
 

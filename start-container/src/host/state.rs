@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::ErrorKind;
-use protocol::image::ImageConfig;
 use protocol::process::Outcome;
 use protocol::session::{Event, EventKind, StreamKind};
 use protocol::subcontainer::{RunState, SubcontainerInfo};
@@ -30,10 +29,9 @@ pub(super) struct Host {
     events: broadcast::Sender<Event>,
 }
 
-/// A running leader, with what every exec needs.
+/// A running leader.
 pub(super) struct Running {
     pub(super) leader: Leader,
-    pub(super) image: ImageConfig,
     /// Its name as a process, when this host launched it.
     pub(super) process: OnceLock<String>,
 }
@@ -85,8 +83,8 @@ impl Host {
 
     // -- leaders
 
-    pub(super) fn remember_leader(&self, guid: &str, leader: Leader, image: ImageConfig) -> Arc<Running> {
-        let running = Arc::new(Running { leader, image, process: OnceLock::new() });
+    pub(super) fn remember_leader(&self, guid: &str, leader: Leader) -> Arc<Running> {
+        let running = Arc::new(Running { leader, process: OnceLock::new() });
         lock(&self.leaders).insert(guid.to_owned(), Arc::clone(&running));
         running
     }

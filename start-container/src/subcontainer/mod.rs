@@ -46,8 +46,8 @@ const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start-container-in
 pub(crate) struct Machine {
     data_dir: PathBuf,
     run_dir: PathBuf,
-    pub(crate) store: Store,
-    sources: Sources,
+    store: OnceLock<Store>,
+    sources: OnceLock<Sources>,
     hierarchy: Hierarchy,
     init: OnceLock<Arc<OwnedFd>>,
     commands: AtomicU64,
@@ -62,13 +62,15 @@ pub(crate) struct Leader {
     /// Its root directory, as it sees it.
     root: Arc<OwnedFd>,
     pub(crate) since: u64,
+    /// How the image beneath wants commands to be run.
+    image: ImageConfig,
 }
 
 /// What an earlier host left.
 #[derive(Debug, Default)]
 pub(crate) struct LeftBehind {
     pub(crate) owned: Vec<String>,
-    pub(crate) running: Vec<(String, Leader, ImageConfig)>,
+    pub(crate) running: Vec<(String, Leader)>,
     /// What could not be looked at.
     pub(crate) failures: Vec<Failure>,
 }
@@ -114,20 +116,41 @@ pub(crate) struct Launch<'a> {
 impl Machine {
     /// Opens the data directory, making what is missing of it.
     pub(crate) fn open(data_dir: &Path, run_dir: &Path) -> Result<Self> {
-        let store = Store::open(data_dir).map_err(Failure::from)?;
+        let store = OnceLock::new();
+        if !data_dir.exists() {
+            drop(store.set(Store::open(data_dir).map_err(Failure::from)?));
+        }
         // One spelling: it is compared with what is written down.
         let data_dir = data_dir.canonicalize().map_err(|error| {
             Failure::new(ErrorKind::Kernel, "open data directory", data_dir.display()).because(error)
         })?;
         Ok(Self {
             store,
-            sources: Sources::open(&data_dir).map_err(Failure::from)?,
+            sources: OnceLock::new(),
             hierarchy: Hierarchy::open()?,
             data_dir,
             run_dir: run_dir.to_owned(),
             init: OnceLock::new(),
             commands: AtomicU64::new(0),
         })
+    }
+
+    /// The images. Opened on first use: a command in a container that runs needs none.
+    pub(crate) fn store(&self) -> Result<&Store> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let store = Store::open(&self.data_dir).map_err(Failure::from)?;
+        Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Where mounts come from. Opened on first use.
+    fn sources(&self) -> Result<&Sources> {
+        if let Some(sources) = self.sources.get() {
+            return Ok(sources);
+        }
+        let sources = Sources::open(&self.data_dir).map_err(Failure::from)?;
+        Ok(self.sources.get_or_init(|| sources))
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -137,7 +160,7 @@ impl Machine {
     /// Makes a writable rootfs over an image and mounts it.
     pub(crate) fn create_fs(&self, image: &str, name: Option<String>, throwaway: bool) -> Result<Rootfs> {
         let options = images::rootfs::Options { name, throwaway, ..Default::default() };
-        Rootfs::create(&self.store, image, options).map_err(Failure::from)
+        Rootfs::create(self.store()?, image, options).map_err(Failure::from)
     }
 
     /// As [`Machine::create_fs`], for a client of the host: when `owned`, a host that starts after this one was
@@ -155,7 +178,7 @@ impl Machine {
             lock.write(&State { owned: true, ..self.state() })?;
         }
         let options = images::rootfs::Options { name, throwaway, guid: Some(guid.clone()) };
-        let created = Rootfs::create(&self.store, image, options).map_err(Failure::from);
+        let created = Rootfs::create(self.store()?, image, options).map_err(Failure::from);
         if created.is_err() && owned {
             Locked::acquire(&self.run_dir, &guid)?.remove()?;
         }
@@ -211,11 +234,11 @@ impl Machine {
         }
         if state.owned {
             left.owned.push(guid.to_owned());
-        } else if let Ok(rootfs) = self.rootfs(guid)
+        } else if self.rootfs(guid).is_ok()
             && let Some(leader) = self.find_leader(guid, &state)?
         {
             self.end_orphans(&leader)?;
-            left.running.push((guid.to_owned(), leader, self.image_config(&rootfs)?));
+            left.running.push((guid.to_owned(), leader));
         }
         Ok(())
     }
@@ -243,8 +266,8 @@ impl Machine {
     }
 
     /// How the image beneath a rootfs wants to be run.
-    pub(crate) fn image_config(&self, rootfs: &Rootfs) -> Result<ImageConfig> {
-        self.store.get(&rootfs.image().to_string()).map(|image| image.config).map_err(Failure::from)
+    fn image_config(&self, rootfs: &Rootfs) -> Result<ImageConfig> {
+        self.store()?.get(&rootfs.image().to_string()).map(|image| image.config).map_err(Failure::from)
     }
 
     /// Ends everything inside and removes every trace. Nothing happens when there is nothing.
@@ -312,15 +335,14 @@ impl Machine {
         let guid = rootfs.guid();
         rootfs.ensure_mounted().map_err(Failure::from)?;
         let root = rootfs.handle().map_err(Failure::from)?;
-        let image = match launch.command {
-            Some(_) => self.image_config(rootfs)?,
-            None => ImageConfig::default(),
-        };
+        let image = self.image_config(rootfs)?;
+        // Our own init is not the image's: it runs as root, in the root directory.
+        let of_init = ImageConfig::default();
         let idle = ["start-container-init".to_owned()];
         let command = plan::Command {
             args: launch.command.unwrap_or(&idle),
             options: launch.options,
-            image: &image,
+            image: if launch.command.is_some() { &image } else { &of_init },
             terminal: launch.io.terminal.is_some(),
         };
         let user = user::look_up(root.as_fd(), command.user())?;
@@ -375,7 +397,7 @@ impl Machine {
                 Failure::new(ErrorKind::Exhausted, "read start time of process", process.pid)
             })?;
             let group = group.location().1.to_owned();
-            write_down(LeaderRecord { pid: process.pid, start_time, since, group })
+            write_down(LeaderRecord { pid: process.pid, start_time, since, group, image: image.clone() })
                 .inspect_err(|_| process.end())?;
             Ok(process)
         });
@@ -390,7 +412,7 @@ impl Machine {
                     }
                     Ok(root) => root,
                 };
-                let leader = Leader { process, group: all.clone(), root: Arc::new(root), since };
+                let leader = Leader { process, group: all.clone(), root: Arc::new(root), since, image };
                 Ok(Launched { leader, terminal: master, guard })
             }
             (Err(failure), guard) => {
@@ -426,7 +448,7 @@ impl Machine {
             Err(failure) => return Err(failure),
         };
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group };
-        Ok(Some(Leader { process, group: all, root, since: record.since }))
+        Ok(Some(Leader { process, group: all, root, since: record.since, image: record.image.clone() }))
     }
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
@@ -469,13 +491,12 @@ impl Machine {
     pub(crate) fn exec(
         &self,
         leader: &Leader,
-        image: &ImageConfig,
         args: &[String],
         options: &CommandOptions,
         io: &Io,
         group: Group,
     ) -> Result<(Process, Option<OwnedFd>)> {
-        let command = plan::Command { args, options, image, terminal: io.terminal.is_some() };
+        let command = plan::Command { args, options, image: &leader.image, terminal: io.terminal.is_some() };
         let user = user::look_up(leader.root.as_fd(), command.user())?;
         let oci = plan::process(&command, &user)?;
         let terminal = match io.terminal {
@@ -502,7 +523,7 @@ impl Machine {
             return Err(Failure::new(ErrorKind::Exists, "mount on", &mount.mountpoint)
                 .because(std::io::Error::other("mountpoint is in use already")));
         }
-        let prepared = self.sources.prepare(mount).map_err(Failure::from)?;
+        let prepared = self.sources()?.prepare(mount).map_err(Failure::from)?;
         let root = rootfs.handle().map_err(Failure::from)?;
         volumes::attach(&prepared, &root, &mount.mountpoint).map_err(Failure::from)?;
         let written = rootfs.update_mounts(|mounts| {

@@ -7,9 +7,11 @@
 //! A record is written before the thing it records is made and removed after that is gone. A process id in it is
 //! believed only together with the time its process started.
 
+use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use protocol::image::ImageConfig;
 use protocol::process::Outcome;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -29,6 +31,9 @@ pub(crate) struct LeaderRecord {
     pub(crate) since: u64,
     /// The name of its group beneath the subcontainer's.
     pub(crate) group: String,
+    /// How its image wants commands to be run.
+    #[serde(default)]
+    pub(crate) image: ImageConfig,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -145,9 +150,11 @@ fn read_in(dir: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<State> {
         Err(Errno::NOENT) => return Ok(State::default()),
         other => other.map_err(fail)?,
     };
-    let mut buffer = [0; 4096];
-    let read = rustix::io::read(&file, &mut buffer).map_err(fail)?;
-    serde_json::from_slice(&buffer[..read]).map_err(|error| {
+    let mut text = Vec::new();
+    std::fs::File::from(file).read_to_end(&mut text).map_err(|error| {
+        Failure::new(protocol::ErrorKind::Kernel, "read", path.join(FILE).display()).because(error)
+    })?;
+    serde_json::from_slice(&text).map_err(|error| {
         Failure::new(protocol::ErrorKind::Corrupt, "read", path.join(FILE).display()).because(error)
     })
 }

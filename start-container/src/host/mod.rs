@@ -54,6 +54,7 @@ impl Daemon {
             .with_target(false)
             .init();
         let machine = Machine::open(data_dir, run_dir)?;
+        machine.open_all()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

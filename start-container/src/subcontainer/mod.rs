@@ -144,6 +144,13 @@ impl Machine {
         Ok(self.store.get_or_init(|| store))
     }
 
+    /// Opens now what is opened on first use otherwise: for a host, whose first client should not wait or fail for it.
+    pub(crate) fn open_all(&self) -> Result<()> {
+        self.store()?;
+        self.sources()?;
+        self.init().map(drop)
+    }
+
     /// Where mounts come from. Opened on first use.
     fn sources(&self) -> Result<&Sources> {
         if let Some(sources) = self.sources.get() {

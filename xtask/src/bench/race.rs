@@ -1,6 +1,7 @@
 //! Interleaved rounds over contestants, on a quiet machine; medians and spread.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -122,10 +123,19 @@ pub(super) fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// Waits until the processors have been idle for nine tenths of a quarter second, for 8 s at most.
+static SAMPLED: AtomicUsize = AtomicUsize::new(0);
+static DISTURBED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many times it was waited for a quiet machine, and how often in vain.
+pub(super) fn disturbances() -> (usize, usize) {
+    (SAMPLED.load(Ordering::Relaxed), DISTURBED.load(Ordering::Relaxed))
+}
+
+/// Waits until the processors have been idle for nine tenths of a quarter second, for 3 s at most.
 pub(super) fn wait_until_quiet() {
+    SAMPLED.fetch_add(1, Ordering::Relaxed);
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(8) {
+    while start.elapsed() < Duration::from_secs(3) {
         let before = processor_time();
         std::thread::sleep(Duration::from_millis(250));
         let after = processor_time();
@@ -134,6 +144,7 @@ pub(super) fn wait_until_quiet() {
             return;
         }
     }
+    DISTURBED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// All ticks, and those that somebody used.

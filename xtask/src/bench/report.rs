@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use super::lab::Lab;
-use super::race::Figures;
+use super::race::{Figures, disturbances};
 use crate::say;
 
 /// Something that was promised, and what was measured.
@@ -173,6 +173,11 @@ impl Report {
             table.write(page)?;
         }
         writeln!(page, "\n## The machine\n")?;
+        let (all, disturbed) = disturbances();
+        writeln!(
+            page,
+            "- {disturbed} of {all} groups of samples began while something else used the processors"
+        )?;
         for line in &self.machine {
             writeln!(page, "- {line}")?;
         }
@@ -184,7 +189,7 @@ const HEAD: &str = "\
 # Benchmarks
 
 Written by `cargo xtask bench`, which measures everything in one run: rounds over all contestants, each round beginning
-with another one, each sample taken when the machine was idle. The speed of a machine may change by half between two
+with another one, each begun when the machine was idle, or after three seconds of waiting for that. The speed of a machine may change by half between two
 minutes, so only ratios within one run mean something; they are medians of the ratios of the rounds.
 
 All engines run the same static busybox with the same namespaces (pid, mount, ipc, uts), except where a row says

@@ -106,6 +106,17 @@ test("the lock file names no registry", () => {
   expect(lock).not.toMatch(/https?:\/\/(?!opencollective|github|tidelift|www\.patreon|paulmillr)[^"]*\.tgz/);
 });
 
+test("the lock file is whole: it names the packages of other platforms too", () => {
+  // npm leaves out what the registry at hand does not have, and `npm ci` then refuses the file everywhere.
+  execFileSync(
+    "npm",
+    ["ci", "--dry-run", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+    {
+      cwd: root,
+    },
+  );
+});
+
 test("it promises no dependency", () => {
   const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   expect([dependencies, peerDependencies]).toEqual([undefined, undefined]);

@@ -24,11 +24,14 @@ use crate::machine::{Machine, Processes};
 /// Set in the environment of what runs inside.
 const INSIDE: &str = "START_CONTAINER_TEST_INSIDE";
 
-/// Joins the cgroups named as arguments, then becomes `unshare`.
+/// How the names of our cgroups and directories begin; then comes the process id of who made them.
+const NAME: &str = "start-container-test-";
+
+/// Joins the cgroups, then becomes `unshare`, which ends with us and takes along everything inside.
 const ENTER: &str = r#"
 set -eu
 for cgroup in $CGROUPS; do echo $$ > "$cgroup/cgroup.procs"; done
-exec unshare --mount --pid --fork --kill-child=KILL --net --ipc --uts --cgroup --mount-proc -- sh -c "$SETTLE" sh "$@"
+exec setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child=KILL --net --ipc --uts --cgroup --mount-proc -- sh -c "$SETTLE" sh "$@"
 "#;
 
 /// Runs inside the new namespaces: a cgroup view that begins at our own cgroups, an empty `/run`, our own `/tmp`.
@@ -105,8 +108,10 @@ impl Isolation {
     #[must_use]
     pub fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "this needs root");
+        sweep();
+        let prefix = format!("{NAME}{}-", std::process::id());
         let scratch =
-            tempfile::Builder::new().prefix("isolated").tempdir_in("/tmp").expect("make a directory in /tmp");
+            tempfile::Builder::new().prefix(&prefix).tempdir_in("/tmp").expect("make a directory in /tmp");
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o1777))
             .expect("open it to all users");
         Self { cgroups: Cgroups::make(), scratch }
@@ -128,6 +133,26 @@ impl Isolation {
     }
 }
 
+/// Takes away what those left who were killed before they could.
+fn sweep() {
+    let hierarchies =
+        fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    for parent in hierarchies.chain([PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/tmp")]) {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let maker = name.strip_prefix(NAME).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+            if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                if entry.path().starts_with("/tmp") {
+                    // Another test may sweep at the same time.
+                    fs::remove_dir_all(entry.path()).ok();
+                } else {
+                    remove_cgroups(&entry.path());
+                }
+            }
+        }
+    }
+}
+
 /// One new cgroup in each hierarchy; removed on drop, deepest first.
 #[derive(Debug)]
 struct Cgroups(Vec<PathBuf>);
@@ -135,7 +160,7 @@ struct Cgroups(Vec<PathBuf>);
 impl Cgroups {
     fn make() -> Self {
         let mut made = Self(Vec::new());
-        let name = format!("start-container-test-{}", std::process::id());
+        let name = format!("{NAME}{}", std::process::id());
         let top = PathBuf::from("/sys/fs/cgroup");
         let entries = fs::read_dir(&top).expect("list /sys/fs/cgroup");
         let candidates: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).chain([top]).collect();

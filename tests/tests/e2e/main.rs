@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and may ignore"
 )]
 
+mod attack;
 mod bad_input;
 mod cli;
 mod exec;

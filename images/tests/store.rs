@@ -377,3 +377,28 @@ fn i3_gc_removes_files_that_have_no_image() {
     let expected = ["team", "team/app.env", "team/app.json", "theirs.env", "theirs.json"];
     assert_eq!(left, expected.map(|name| images.join(name).display().to_string()));
 }
+
+#[test]
+fn i3_a_layer_that_an_import_counts_on_is_not_taken_away_under_it() {
+    /// Removes the image that the layer came with, in the middle of the import.
+    struct Meanwhile<'d>(&'d Data, std::sync::Once);
+    impl Progress for Meanwhile<'_> {
+        fn update(&self, _stage: &str, _done: u64, _total: Option<u64>) {
+            self.1.call_once(|| {
+                self.0.store.remove("one").unwrap();
+                self.0.store.gc(&Silent).unwrap();
+            });
+        }
+    }
+    let data = Data::new();
+    let one = data.import(&image(&data, "one"), None).unwrap();
+    let path = image(&data, "two");
+    let meanwhile = Meanwhile(&data, std::sync::Once::new());
+    let two = data
+        .store
+        .import(&path, None, &meanwhile, &Cancel::new())
+        .unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert!(meanwhile.1.is_completed() && one.layers[0] == two.layers[0]);
+    let rootfs = Rootfs::create(&data.store, "two", Options::default()).unwrap();
+    assert!(rootfs.path().join("d/base").exists());
+}

@@ -160,8 +160,9 @@ impl Store {
     pub(super) fn used_by_work(&self) -> Result<Vec<Digest>, Errno> {
         let mut used = Vec::new();
         for name in self.temporary()? {
-            match open_dir_at(&self.dirs.tmp, format!("{name}/uses")) {
-                Ok(uses) => used.extend(text_names_in(uses)?.iter().filter_map(|hex| Digest::from_hex(hex))),
+            // Work ends without the lock, and then needs nothing any more.
+            match open_dir_at(&self.dirs.tmp, format!("{name}/uses")).and_then(text_names_in) {
+                Ok(uses) => used.extend(uses.iter().filter_map(|hex| Digest::from_hex(hex))),
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(errno) => return Err(errno),
             }

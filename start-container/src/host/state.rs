@@ -89,8 +89,9 @@ impl Host {
         running
     }
 
+    /// The leader of a subcontainer. Not one that has ended, though nobody has been told of it yet.
     pub(super) fn known_leader(&self, guid: &str) -> Option<Arc<Running>> {
-        lock(&self.leaders).get(guid).map(Arc::clone)
+        lock(&self.leaders).get(guid).filter(|running| !running.leader.has_ended()).map(Arc::clone)
     }
 
     /// Adds to what the machine knows what only the host does: the leader's name.

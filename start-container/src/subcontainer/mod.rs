@@ -66,6 +66,13 @@ pub(crate) struct Leader {
     image: ImageConfig,
 }
 
+impl Leader {
+    /// Whether it has ended. Its end may not be written down yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        has_ended(&self.process.pidfd)
+    }
+}
+
 /// What an earlier host left.
 #[derive(Debug, Default)]
 pub(crate) struct LeftBehind {
@@ -326,6 +333,13 @@ impl Machine {
             // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
             let _left = all.destroy();
             self.hierarchy.tidy();
+            if launch.publish_proc {
+                unpublish_proc(&rootfs.path());
+            }
+            if state == State::default() {
+                // Nothing was known before. What stays is removed by `destroy`, too.
+                let _left = lock.remove();
+            }
         }
         launched
     }

@@ -70,10 +70,8 @@ pub enum Op {
     },
     /// `mount_setattr(2)` on `/`, recursively: `MS_PRIVATE`, `MS_SLAVE`.
     RootPropagation(u64),
-    /// `mount_setattr(2)` on an attached or detached tree, recursively.
-    TreePropagation(Arc<OwnedFd>, u64),
-    /// `move_mount(2)` of a detached tree onto `/`, and into it as the working directory.
-    AttachRoot(Arc<OwnedFd>),
+    /// `chdir(2)` into the mount that becomes the root.
+    EnterRoot(CString),
     /// `move_mount(2)` onto a path of the new root, which is the working directory. No link is followed in it.
     Mount {
         /// What.
@@ -124,9 +122,8 @@ impl fmt::Display for Op {
         let path = |p: &CString| format!("/{}", p.to_string_lossy());
         match self {
             Self::JoinNamespaces { .. } => f.write_str("join namespaces"),
-            Self::RootPropagation(_) => f.write_str("make mounts private"),
-            Self::TreePropagation(..) => f.write_str("make rootfs a slave of the host's"),
-            Self::AttachRoot(_) => f.write_str("attach rootfs"),
+            Self::RootPropagation(_) => f.write_str("set propagation of mounts"),
+            Self::EnterRoot(path) => write!(f, "enter rootfs {}", path.to_string_lossy()),
             Self::Mount { source: Mounted::New { fs, .. }, target } => {
                 write!(f, "mount {} on {}", fs.to_string_lossy(), path(target))
             }
@@ -163,16 +160,7 @@ pub(super) fn apply(op: &Op) -> Result<(), Errno> {
             AT_RECURSIVE,
             &MountAttr { propagation: *propagation, ..MountAttr::NONE },
         ),
-        Op::TreePropagation(tree, propagation) => set_attributes(
-            fd(tree),
-            c"",
-            AT_RECURSIVE | AT_EMPTY_PATH,
-            &MountAttr { propagation: *propagation, ..MountAttr::NONE },
-        ),
-        Op::AttachRoot(tree) => {
-            move_mount(fd(tree), AT_FDCWD, c"/")?;
-            sys(libc::SYS_fchdir, [fd(tree), 0, 0, 0, 0]).map(drop)
-        }
+        Op::EnterRoot(path) => sys(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0]).map(drop),
         Op::Mount { source, target } => {
             let target = Raw::open_target(target)?;
             match source {

@@ -120,7 +120,7 @@ impl Launch {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let (rootfs, command) = split(&self.args)?;
         let signals = relay::block_signals()?;
-        let machine = context.machine()?;
+        let machine = context.machine_of(rootfs)?;
         let rootfs = find(&machine, rootfs)?;
         let options = self.options.command()?;
         let (mut io, stderr) =
@@ -152,10 +152,10 @@ impl Exec {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let (rootfs, command) = split(&self.args)?;
         let signals = relay::block_signals()?;
-        let machine = context.machine()?;
+        let machine = context.machine_of(rootfs)?;
         let rootfs = find(&machine, rootfs)?;
         let options = self.options.command()?;
-        let leader = machine.leader(rootfs.guid())?.ok_or_else(|| {
+        let leader = machine.leader_after_launch(rootfs.guid())?.ok_or_else(|| {
             Failure::new(ErrorKind::NotRunning, "exec in", rootfs.path().display())
                 .because(std::io::Error::other("it is not running"))
         })?;

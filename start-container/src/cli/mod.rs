@@ -1,6 +1,6 @@
 //! The command line: parses, calls, speaks. Hints and exit codes live only here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -41,15 +41,10 @@ Exit codes: the command's own; 128+N when signal N ended it; 127 when it does no
 be executed; 125 when start-container itself failed."
 )]
 struct Cli {
-    /// Where images, volumes and rootfs are kept.
-    #[arg(
-        long,
-        global = true,
-        env = "START_CONTAINER_DATA_DIR",
-        default_value = "/var/lib/start-container",
-        value_name = "DIR"
-    )]
-    data_dir: PathBuf,
+    /// Where images, volumes and rootfs are kept [default: where the rootfs lies that the command names, else
+    /// /var/lib/start-container]
+    #[arg(long, global = true, env = "START_CONTAINER_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Where the state of running subcontainers is kept; not to outlive a boot.
     #[arg(
         long,
@@ -85,19 +80,40 @@ enum Command {
     PipeWrap(pipe_wrap::PipeWrap),
 }
 
+const DEFAULT_DATA_DIR: &str = "/var/lib/start-container";
+
 /// What every command needs to know.
 struct Context {
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
     run_dir: PathBuf,
     json: bool,
 }
 
 impl Context {
+    fn data_dir(&self) -> &Path {
+        self.data_dir.as_deref().unwrap_or(Path::new(DEFAULT_DATA_DIR))
+    }
+
+    /// The machine that holds a rootfs. A client may start us with an environment of its own, without our
+    /// variables: a path `D/subcontainers/<guid>` says by itself what the data directory is. Whether it is a rootfs
+    /// of that directory is still for the machine to say.
+    fn machine_of(&self, rootfs: &str) -> Result<Machine> {
+        let path = Path::new(rootfs);
+        match path.parent().filter(|parent| parent.ends_with("subcontainers")).and_then(Path::parent) {
+            Some(found) if self.data_dir.is_none() && path.is_absolute() => self.open(found),
+            _ => self.machine(),
+        }
+    }
+
     fn machine(&self) -> Result<Machine> {
+        self.open(self.data_dir())
+    }
+
+    fn open(&self, data_dir: &Path) -> Result<Machine> {
         if !rustix::process::geteuid().is_root() {
             return Err(Failure::new(ErrorKind::Kernel, "check user", "(root is needed to make containers)"));
         }
-        Machine::open(&self.data_dir, &self.run_dir)
+        Machine::open(data_dir, &self.run_dir)
     }
 }
 
@@ -116,7 +132,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Subcontainer(command) => command.run(&context),
         Command::Image(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
         Command::Daemon(daemon) => {
-            daemon.run(&context.data_dir, &context.run_dir).map(|()| ExitCode::SUCCESS)
+            daemon.run(context.data_dir(), &context.run_dir).map(|()| ExitCode::SUCCESS)
         }
         Command::BindMount(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::PipeWrap(command) => command.run(),

@@ -15,7 +15,6 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use super::device;
 use crate::error::{Failure, Result};
 
-const MS_PRIVATE: u64 = 1 << 18;
 const MS_SLAVE: u64 = 1 << 19;
 
 /// What a container needs beside its Spec.
@@ -23,6 +22,8 @@ pub(crate) struct Container<'a> {
     pub(crate) spec: &'a Spec,
     /// The mounted rootfs, in this process's mount namespace.
     pub(crate) rootfs: BorrowedFd<'a>,
+    /// Where that is.
+    pub(crate) rootfs_path: &'a Path,
     /// Mount the container's proc on the host side of the rootfs too. A client that looks for the leader there
     /// (row S27) finds it.
     pub(crate) publish_proc: bool,
@@ -47,20 +48,13 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
             other => return Err(invalid("linux.namespaces", &format!("{other:?} is not supported yet"))),
         };
     }
-    let tree = rustix::mount::open_tree(
-        container.rootfs,
-        "",
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH
-            | OpenTreeFlags::AT_RECURSIVE,
-    )
-    .map_err(|errno| Failure::kernel("clone rootfs mount", "", errno))?;
-    let tree = Arc::new(tree);
-    ops.push(Op::RootPropagation(MS_PRIVATE));
-    ops.push(Op::AttachRoot(Arc::clone(&tree)));
-    // While the clone is still a peer of the host's mount, what is mounted on it appears on both sides.
-    let mut slave = Some(Op::TreePropagation(Arc::clone(&tree), MS_SLAVE));
+    // The child's mount namespace begins as a copy of ours, made in one step by the kernel: nothing that is mounted on
+    // the rootfs meanwhile is missed, as it would be by a clone of the tree that is attached later.
+    let path = container.rootfs_path.to_string_lossy();
+    ops.push(Op::EnterRoot(cstring("root.path", &path)?));
+    // From here on mounts come in and none goes out. Until then the copy is a peer of the host's: what is mounted on
+    // it appears on both sides.
+    let mut slave = Some(Op::RootPropagation(MS_SLAVE));
     if !container.publish_proc {
         ops.extend(slave.take());
     }

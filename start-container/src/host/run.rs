@@ -37,6 +37,16 @@ type Ends = HashMap<StreamKind, Arc<OwnedFd>>;
 pub(super) async fn launch(host: Arc<Host>, _: Call, p: LaunchParams) -> Answer<SpawnResult> {
     answer(check_guid(&p.guid))?;
     let _one_at_a_time = host.launch_lock(&p.guid).lock().await;
+    if let Some(running) = host.known_leader(&p.guid)
+        && let Some(ended) = running.implicit.get()
+    {
+        // It came with a first command, and its place belongs to whoever asks for one.
+        let fail = |errno| Failure::kernel("end idle init of", &p.guid, errno);
+        answer(running.leader.process.signal(Signal::KILL).map_err(fail))?;
+        // Told after the end is written down. Its watcher cannot fail to tell.
+        let mut ended = ended.clone();
+        let _told = ended.wait_for(Option::is_some).await;
+    }
     let launched = answer(launch_leader(&host, p).await)?;
     let process = &launched.running.leader.process;
     let entry =
@@ -114,7 +124,7 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
     let found = blocking(move || {
         worker.machine.rootfs(&id)?;
         let Some(leader) = worker.machine.leader(&id)? else { return Ok(None) };
-        Ok(Some(Arc::new(Running { leader, process: Default::default() })))
+        Ok(Some(Arc::new(Running::new(leader))))
     })
     .await?;
     if let Some(running) = found {
@@ -133,7 +143,10 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
         options: Default::default(),
         streams: Default::default(),
     };
-    Ok(launch_leader(host, idle).await?.running)
+    let launched = launch_leader(host, idle).await?;
+    // It is set once, here.
+    let _first = launched.running.implicit.set(launched.outcome);
+    Ok(launched.running)
 }
 
 /// `subcontainer.spawn`

@@ -34,6 +34,14 @@ pub(super) struct Running {
     pub(super) leader: Leader,
     /// Its name as a process, when this host launched it.
     pub(super) process: OnceLock<String>,
+    /// When it is an idle init that came with a first command: what tells of its end.
+    pub(super) implicit: OnceLock<watch::Receiver<Option<Outcome>>>,
+}
+
+impl Running {
+    pub(super) fn new(leader: Leader) -> Self {
+        Self { leader, process: OnceLock::new(), implicit: OnceLock::new() }
+    }
 }
 
 /// A process that a client can name.
@@ -84,7 +92,7 @@ impl Host {
     // -- leaders
 
     pub(super) fn remember_leader(&self, guid: &str, leader: Leader) -> Arc<Running> {
-        let running = Arc::new(Running { leader, process: OnceLock::new() });
+        let running = Arc::new(Running::new(leader));
         lock(&self.leaders).insert(guid.to_owned(), Arc::clone(&running));
         running
     }

@@ -113,9 +113,13 @@ async fn input(pipe: &Pipe, stream: &UnixStream, buffered: &[u8]) -> End {
             Ok(_) => {}
             Err(Errno::AGAIN) => {
                 if readable_now(stream.as_fd()) {
-                    match pipe.writable().await {
-                        Ok(mut ready) => ready.clear_ready(),
-                        Err(_) => return End::Stream,
+                    // Bytes that came since the splice are no full pipe, and one that never was full gives no edge
+                    // to wait for.
+                    if !has_room(pipe.as_fd()) {
+                        match pipe.writable().await {
+                            Ok(mut ready) => ready.clear_ready(),
+                            Err(_) => return End::Stream,
+                        }
                     }
                 } else {
                     let read = stream.async_io(Interest::READABLE, || {
@@ -210,6 +214,13 @@ const HANG_UP: std::time::Duration = std::time::Duration::from_millis(50);
 
 fn move_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<usize, Errno> {
     splice(from, None, to, None, CHUNK, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)
+}
+
+/// A pipe that takes more now, or whose reader has gone.
+fn has_room(pipe: BorrowedFd<'_>) -> bool {
+    let mut fds = [rustix::event::PollFd::new(&pipe, rustix::event::PollFlags::OUT)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// A pipe that can be read now, or has come to its end.

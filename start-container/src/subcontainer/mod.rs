@@ -390,9 +390,11 @@ impl Machine {
             _ => None,
         };
         let (stdio, master) = streams(&launch.io, terminal, user.uid)?;
+        let path = rootfs.path();
         let container = compile::Container {
             spec: &spec,
             rootfs: root.as_fd(),
+            rootfs_path: &path,
             publish_proc: launch.publish_proc,
             devpts,
         };
@@ -443,6 +445,15 @@ impl Machine {
                 Err(failure)
             }
         }
+    }
+
+    /// The leader, if one runs by the time that a launch under way is through.
+    pub(crate) fn leader_after_launch(&self, guid: &str) -> Result<Option<Leader>> {
+        if let Some(leader) = self.leader(guid)? {
+            return Ok(Some(leader));
+        }
+        let lock = self.lock(guid)?;
+        self.find_leader(guid, &lock.read()?)
     }
 
     /// The leader, if one runs.

@@ -37,5 +37,6 @@ pub mod process;
 pub mod resolve;
 pub mod signal;
 pub mod signalfd;
+pub mod socket;
 pub mod spawn;
 pub mod userns;

@@ -25,7 +25,7 @@ pub(super) enum Image {
     },
     /// Pull an image from a registry
     Pull {
-        /// [registry/]repository[:tag][@digest]
+        /// `[registry/]repository[:tag][@digest]`
         reference: String,
         /// Name to give it [default: the reference]
         #[arg(long)]

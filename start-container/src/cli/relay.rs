@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linux::signal::Signal;
 use linux::signalfd::SignalFd;
@@ -42,6 +42,23 @@ pub(super) fn stderr_terminal(mut io: Io, wanted: bool, size: TerminalSize) -> R
     io.stdio[2] = Arc::new(slave);
     io.stderr_apart = true;
     Ok((io, Some(master)))
+}
+
+/// Waits, for a tenth of a second at most, until what was written to our standard streams is read, where those are
+/// sockets: Node gives its children sockets, and some of its callers take our end for the end of the output.
+fn await_reader() {
+    let deadline = Instant::now() + Duration::from_millis(100);
+    let unread = |fd: BorrowedFd<'_>| {
+        let is_socket = rustix::fs::fstat(fd).is_ok_and(|stat| {
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Socket
+        });
+        is_socket && linux::socket::unread_by_peer(fd).is_ok_and(|count| count > 0)
+    };
+    while (unread(std::io::stdout().as_fd()) || unread(std::io::stderr().as_fd()))
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(Duration::from_micros(200));
+    }
 }
 
 /// A process and what connects it to our standard streams, where those are not its own.
@@ -151,6 +168,7 @@ impl Foreground<'_> {
             }
         }
         drop(raw);
+        await_reader();
         Ok(outcome.unwrap_or(Outcome::Unknown))
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct Hierarchy {
     root: OwnedFd,
 }
 
-/// One group. It stays until [`Group::remove`]; dropping it closes the handle only.
+/// One group. It stays until [`Group::destroy`]; dropping it closes the handle only.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     dir: Arc<OwnedFd>,

@@ -1,6 +1,8 @@
 //! What the tests of this room share: a data directory that cleans up after itself, and archives made by hand.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part, and may fail loudly")]
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use images::{Cancel, Error, Limits, Rootfs, Silent, Store};
@@ -83,10 +85,17 @@ impl Drop for Data {
         let rootfs =
             Rootfs::list(&dir).unwrap_or_default().into_iter().map(|rootfs| rootfs.guid().to_owned());
         for guid in rootfs.chain(Rootfs::remnants(&dir).unwrap_or_default()).collect::<Vec<_>>() {
-            Rootfs::destroy(&dir, &guid).unwrap();
+            let destroyed = Rootfs::destroy(&dir, &guid);
+            assert!(destroyed.is_ok() || std::thread::panicking(), "{destroyed:?}");
         }
-        for point in [dir.join("subcontainers"), self.dir.path().join("tmpfs")] {
-            while rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH).is_ok() {}
+        // What a failed test could not take away itself; the latest first.
+        let base = self.dir.path().to_owned();
+        let mut mounts = linux::mounts::list(None, linux::kernel::Features::get()).unwrap();
+        mounts.reverse();
+        for point in mounts.iter().map(|mount| Path::new(OsStr::from_bytes(&mount.mountpoint))) {
+            if point.starts_with(&base) {
+                rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH).ok();
+            }
         }
     }
 }

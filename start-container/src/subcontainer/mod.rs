@@ -71,6 +71,17 @@ impl Leader {
     pub(crate) fn has_ended(&self) -> bool {
         has_ended(&self.process.pidfd)
     }
+
+    /// Whether it has ended or is about to: its root directory goes before it ends what else is in its namespace.
+    fn is_ending(&self) -> bool {
+        self.has_ended() || root_of(self.process.pid).is_err()
+    }
+
+    fn not_running(&self) -> Failure {
+        let subject = format!("process {}", self.process.pid);
+        Failure::new(ErrorKind::NotRunning, "run a command beside", subject)
+            .because(std::io::Error::other("the leader has ended"))
+    }
 }
 
 /// What an earlier host left.
@@ -503,12 +514,7 @@ impl Machine {
     /// A group for a command to start beside `leader`. Whoever starts one retires it after the command.
     pub(crate) fn command_group(&self, leader: &Leader) -> Result<Group> {
         leader.group.child(self.command_name()).map_err(|failure| match failure.errno() {
-            Some(Errno::NOENT | Errno::NODEV) => Failure::new(
-                ErrorKind::NotRunning,
-                "run a command beside",
-                format!("process {}", leader.process.pid),
-            )
-            .because(std::io::Error::other("the leader has ended")),
+            Some(Errno::NOENT | Errno::NODEV) => leader.not_running(),
             _ => failure,
         })
     }
@@ -537,7 +543,12 @@ impl Machine {
         };
         let (stdio, master) = streams(io, terminal, user.uid)?;
         let script = compile::join(&oci, &leader.process.pidfd, stdio)?;
-        Ok((Process::start(script, group)?, master))
+        let process = Process::start(script, group).map_err(|failure| match failure.errno() {
+            // So the kernel refuses a process in a pid namespace whose first one is on its way out.
+            Some(Errno::NOMEM) if leader.is_ending() => leader.not_running(),
+            _ => failure,
+        })?;
+        Ok((process, master))
     }
 
     /// A guard that ends all in a group when this process is killed.

@@ -23,7 +23,7 @@ use tests::Machine;
 use tests::machine::Processes;
 
 use crate::image::{busybox, debian};
-use crate::{checks, place, say, setup};
+use crate::{place, release, say, setup};
 
 /// What to show.
 #[derive(Args)]
@@ -88,18 +88,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Builds the binary and the SDK.
 pub(crate) fn build() -> Result<()> {
     say::heading("build");
-    let mut cargo = Command::new(checks::cargo());
-    say::run(
-        "cargo build --release",
-        cargo.args(["build", "--release", "--locked", "--package", "start-container"]),
-    )?;
+    release::build()?;
     let mut npm = Command::new("npm");
     say::run("npm run build in sdk/", npm.current_dir(place::root().join("sdk")).args(["run", "build"]))
-}
-
-/// The binary that [`build`] makes.
-pub(crate) fn binary() -> PathBuf {
-    place::target().join("release/start-container")
 }
 
 /// Compiles an example next to a link to the SDK, as a project of its own would have it.
@@ -176,7 +167,7 @@ impl Host {
     pub(crate) fn start(data: &Path) -> Result<Self> {
         say::step("start-container daemon", || {
             let log = data.join("host.log");
-            let child = Command::new(binary())
+            let child = Command::new(release::binary())
                 .arg("--data-dir")
                 .arg(data)
                 .arg("daemon")
@@ -211,7 +202,7 @@ impl Host {
     /// Imports the image, unless it is there.
     pub(crate) fn import(&self, name: &str, archive: &Path) -> Result<()> {
         let cli = || {
-            let mut command = Command::new(binary());
+            let mut command = Command::new(release::binary());
             command.arg("--data-dir").arg(&self.data);
             command
         };

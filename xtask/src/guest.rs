@@ -179,7 +179,7 @@ ip link set lo up
 echo "guest: Linux $(uname -r), cgroups: $(grep -c cgroup /proc/mounts) mount, $(stat -f -c %T /sys/fs/cgroup)"
 for program in /tests/*; do
   echo "guest: $program"
-  timeout 300 $program --test-threads=1 2>&1 || echo "guest: $program ended with $?"
+  timeout 300 $program --test-threads=1 --show-output 2>&1 || echo "guest: $program ended with $?"
 done
 for script in life bind; do
   echo "guest: $script by command line"

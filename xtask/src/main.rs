@@ -9,6 +9,7 @@ mod demo;
 mod guest;
 mod image;
 mod place;
+mod release;
 mod say;
 mod setup;
 mod soak;
@@ -33,6 +34,8 @@ enum Command {
     Test(test::Options),
     /// Build everything and run the example: PostgreSQL in a subcontainer, from TypeScript.
     Demo(demo::Options),
+    /// Build the binary as it is meant to be installed, and say where it is.
+    Build,
     /// Measure against other engines and write docs/benchmarks.md.
     Bench(bench::Options),
     /// The process in which the benchmark runs the other engines.
@@ -74,6 +77,10 @@ fn run(command: Command) -> Result<std::process::ExitCode> {
         Command::BenchWorker => bench::serve()?,
         Command::Soak => soak::run()?,
         Command::Guest => guest::run()?,
+        Command::Build => {
+            release::build()?;
+            say::last(&format!("{}", release::binary().display()));
+        }
         Command::Schema { check: true } => checks::generated_files()?,
         Command::Schema { check: false } => checks::write_generated_files()?,
     }

@@ -2,17 +2,13 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{checks, place, say, setup};
+use crate::{checks, release, say, setup};
 
 /// Runs them.
 pub(crate) fn run() -> Result<()> {
     setup::run(setup::For::Tests)?;
-    let mut build = std::process::Command::new(checks::cargo());
     say::heading("build");
-    say::run(
-        "cargo build --release",
-        build.args(["build", "--release", "--locked", "--package", "start-container"]),
-    )?;
+    release::build()?;
     say::heading("the long tests");
     let mut tests = std::process::Command::new(checks::cargo());
     tests
@@ -29,7 +25,7 @@ pub(crate) fn run() -> Result<()> {
             "survival",
         ])
         .env("START_CONTAINER_SOAK", "1")
-        .env("START_CONTAINER_BIN", place::target().join("release/start-container"));
+        .env("START_CONTAINER_BIN", release::binary());
     let status = tests.status().context("start the tests")?;
     if !status.success() {
         bail!("the long tests ended with {status}");

@@ -700,7 +700,6 @@ impl InitReport {
 #[derive(Debug)]
 pub(crate) struct Guard {
     pipe: OwnedFd,
-    pidfd: OwnedFd,
 }
 
 impl Guard {
@@ -722,15 +721,15 @@ impl Guard {
             argv: vec![c"start-container-guard".to_owned(), std::ffi::CString::new(name).unwrap_or_default()],
             envp: Vec::new(),
         };
-        let spawned = linux::spawn::spawn(&script).map_err(process::failure)?;
-        Ok(Self { pipe: write, pidfd: spawned.pidfd })
+        linux::spawn::spawn(&script).map_err(process::failure)?;
+        Ok(Self { pipe: write })
     }
 
-    /// The command has ended by itself: the guard has nothing to do any more.
+    /// The command has ended by itself: the guard has nothing to do any more. It is not waited for: whoever has a guard
+    /// is about to end, and init reaps it.
     pub(crate) fn dismiss(self) {
-        // If either fails the guard is gone already.
+        // If this fails the guard is gone already.
         let _gone = rustix::io::write(&self.pipe, b".");
-        let _gone = linux::pidfd::wait(&self.pidfd);
     }
 }
 

@@ -14,7 +14,7 @@ use super::race::{Contestant, Pace, race, timed};
 use super::report::{Bar, Report, Table};
 use super::sections::ratio;
 use crate::image::debian;
-use crate::{demo, say};
+use crate::{release, say};
 
 /// Measures it.
 pub(super) fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
@@ -31,7 +31,7 @@ pub(super) fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
 
     let data = work.join("data");
     fs::create_dir_all(&data)?;
-    let ours = Cli::at(&demo::binary(), &data);
+    let ours = Cli::at(&release::binary(), &data);
     let docker = Docker::start(&work);
     if let Err(error) = &docker {
         report.missing(&format!("docker load: {error:#}"));

@@ -13,9 +13,9 @@ use super::node::Node;
 use super::peers::{Peer, installed};
 use super::race::Pace;
 use super::worker::{self, Worker};
-use crate::demo::{self, Host};
+use crate::demo::Host;
 use crate::image::busybox;
-use crate::{place, say};
+use crate::{place, release, say};
 
 /// All of it.
 pub(super) struct Lab {
@@ -57,7 +57,7 @@ impl Lab {
         }
         let host = Host::start(&data)?;
         host.import("busybox", &busybox::archive())?;
-        let cli = Cli::at(&demo::binary(), &data);
+        let cli = Cli::at(&release::binary(), &data);
         let node = Node::start(&data)?;
         Ok(Self { pace, work, peers, cli, host, node: RefCell::new(node), worker: RefCell::new(worker) })
     }

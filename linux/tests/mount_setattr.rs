@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use common::{directory, mkdir, owner, private_mounts, tmpfs, write};
+use common::{directory, kernel_is_at_least, mkdir, owner, private_mounts, tmpfs, write};
 
 fn both() -> [Features; 2] {
     [Features::floor(), *Features::get()]
@@ -25,12 +25,17 @@ fn create(at: impl AsFd, name: &str) -> Result<(), Errno> {
 
 #[test]
 fn readonly_clone_of_a_writable_mount_refuses_writes() {
+    private_mounts();
     for features in both() {
+        let scratch = tempfile::tempdir().unwrap();
         let source = tmpfs();
+        // Before 6.15 only what is attached in the caller's namespace can be cloned.
+        linux::mount::attach(&source, directory(scratch.path())).unwrap();
         let attr = MountAttr { set: MountAttrFlags::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
         let clone = clone_tree(&source, false, &attr, &features).unwrap();
         assert_eq!(create(&clone, "a"), Err(Errno::ROFS), "{features:?}");
         assert_eq!(create(&source, "a"), Ok(()));
+        linux::mount::detach(&source).unwrap();
     }
 }
 
@@ -97,23 +102,36 @@ fn id_map_shows_inside_ids_as_outside_ids() {
     let map = [Extent { inside: 1000, outside: 70, count: 2 }];
     let namespace = idmap_namespace(&map, &map).unwrap();
     let attr = MountAttr { userns: Some(namespace.as_fd()), ..MountAttr::default() };
+    private_mounts();
     let on_disk = tempfile::tempdir().unwrap();
+    let in_memory = tempfile::tempdir().unwrap();
+    let mut sources = vec![directory(on_disk.path())];
+    let has_tmpfs = kernel_is_at_least(6, 3);
+    if has_tmpfs {
+        linux::mount::attach(tmpfs(), directory(in_memory.path())).unwrap();
+        sources.push(directory(in_memory.path()));
+    } else {
+        eprintln!("skipped: an id-mapped tmpfs needs Linux 6.3");
+    }
     for features in both() {
-        for source in [tmpfs(), directory(on_disk.path())] {
-            write(&source, "mapped", "");
-            write(&source, "unmapped", "");
+        for source in &sources {
+            write(source, "mapped", "");
+            write(source, "unmapped", "");
             rustix::fs::chownat(
-                &source,
+                source,
                 "mapped",
                 Some(rustix::fs::Uid::from_raw(1000)),
                 Some(rustix::fs::Gid::from_raw(1001)),
                 rustix::fs::AtFlags::empty(),
             )
             .unwrap();
-            let clone = clone_tree(&source, false, &attr, &features).unwrap();
+            let clone = clone_tree(source, false, &attr, &features).unwrap();
             assert_eq!(owner(&clone, "mapped"), (70, 71), "{features:?}");
             assert_eq!(owner(&clone, "unmapped"), (65534, 65534));
         }
+    }
+    if has_tmpfs {
+        linux::mount::detach(directory(in_memory.path())).unwrap();
     }
 }
 
@@ -124,7 +142,13 @@ fn a_mount_that_is_seen_already_gets_no_id_map() {
     let namespace = idmap_namespace(&map, &map).unwrap();
     let attr = MountAttr { userns: Some(namespace.as_fd()), ..MountAttr::default() };
     let scratch = tempfile::tempdir().unwrap();
-    let mount = tmpfs();
+    // Of the disk: a tmpfs would be refused by Linux 6.1 in any case. Its twin that nobody sees gets the map.
+    let clone = || {
+        let from = directory(scratch.path());
+        clone_tree(from, false, &MountAttr::default(), Features::get()).unwrap()
+    };
+    let (unseen, mount) = (clone(), clone());
+    assert_eq!(mount_setattr(&unseen, false, &attr), Ok(()));
     linux::mount::attach(&mount, directory(scratch.path())).unwrap();
     assert_eq!(mount_setattr(&mount, false, &attr), Err(Errno::INVAL));
     rustix::mount::unmount(scratch.path(), rustix::mount::UnmountFlags::DETACH).unwrap();

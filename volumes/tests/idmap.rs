@@ -23,7 +23,7 @@ fn world_with(on: On, owners: &[u32]) -> World {
 
 #[test]
 fn s14_from_id_on_the_source_appears_as_to_id_inside() {
-    for on in EVERYWHERE {
+    for &on in everywhere_mapped() {
         let world = world_with(on, &[0, 5, 999, 1000, 1001, 1002, 70]);
         world.mount(&mapped(at(volume("main"), "/mnt"), &[(1000, 70, 2)])).unwrap();
         for (stored, seen) in [
@@ -43,7 +43,7 @@ fn s14_from_id_on_the_source_appears_as_to_id_inside() {
 
 #[test]
 fn s14_what_is_made_inside_as_to_id_is_stored_as_from_id() {
-    for on in EVERYWHERE {
+    for &on in everywhere_mapped() {
         let world = world_with(on, &[]);
         world.mount(&mapped(at(volume("main"), "/mnt"), &[(0, 70, 1), (100_000, 1000, 10)])).unwrap();
         // The volume's root, stored as root's, is 70's inside: the point of the map.
@@ -64,7 +64,7 @@ fn s14_what_is_made_inside_as_to_id_is_stored_as_from_id() {
 
 #[test]
 fn s14_chown_inside_is_stored_mapped_and_nobody_cannot_be_stored() {
-    for on in EVERYWHERE {
+    for &on in everywhere_mapped() {
         let world = world_with(on, &[1]);
         world.mount(&mapped(at(volume("main"), "/mnt"), &[(1000, 70, 1)])).unwrap();
         let file = world.inside("mnt/1");
@@ -79,7 +79,7 @@ fn s14_chown_inside_is_stored_mapped_and_nobody_cannot_be_stored() {
 
 #[test]
 fn s14_who_has_no_id_in_the_source_can_make_nothing_there() {
-    for on in EVERYWHERE {
+    for &on in everywhere_mapped() {
         let world = world_with(on, &[]);
         world.mount(&mapped(at(volume("main"), "/mnt"), &[(0, 70, 1)])).unwrap();
         // Root inside is nobody on the source: 0 is given to 70. Not even root gets past it.
@@ -109,7 +109,7 @@ fn s14_what_we_make_on_the_source_belongs_to_root_inside() {
 
 #[test]
 fn s14_every_kind_takes_an_id_map() {
-    for on in EVERYWHERE {
+    for &on in everywhere_mapped() {
         let world = world_with(on, &[0]);
         for source in every_kind() {
             world.mount(&mapped(at(source.clone(), "/mnt"), &[(0, 70, 1)])).unwrap();
@@ -165,7 +165,7 @@ fn s14_a_file_system_without_id_maps_is_named() {
 
 #[test]
 fn many_different_maps_leave_no_descriptors_behind() {
-    let world = world_with(On::Tmpfs, &[0]);
+    let world = world_with(On::Disk, &[0]);
     let count = || fs::read_dir("/proc/self/fd").unwrap().count();
     let mut after_some = 0;
     for round in 0..200 {

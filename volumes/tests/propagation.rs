@@ -47,7 +47,7 @@ impl Container {
 
 #[test]
 fn s14_mounts_come_and_go_in_a_running_container() {
-    for on in EVERYWHERE {
+    for &on in everywhere_mapped() {
         let world = World::new(on);
         std::fs::create_dir_all(world.stored("volumes/main")).unwrap();
         std::fs::write(world.stored("volumes/main/file"), "").unwrap();

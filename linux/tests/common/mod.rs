@@ -48,3 +48,11 @@ pub(crate) fn owner(at: impl AsFd, name: &str) -> (u32, u32) {
     let stat = rustix::fs::statat(at, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
     (stat.st_uid, stat.st_gid)
 }
+
+/// By the version: what a test skips must not depend on the calls that it is about.
+pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().unwrap();
+    let mut numbers = release.split(['.', '-', '+']).map(|number| number.parse::<u32>().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
+}

@@ -27,6 +27,16 @@ pub(crate) enum On {
 
 pub(crate) const EVERYWHERE: [On; 3] = [On::Disk, On::DiskOldCalls, On::Tmpfs];
 
+/// Everywhere that this kernel has id maps. What is left out counts as skipped.
+pub(crate) fn everywhere_mapped() -> &'static [On] {
+    if kernel_is_at_least(6, 3) {
+        &EVERYWHERE
+    } else {
+        eprintln!("skipped: an id-mapped tmpfs needs Linux 6.3; on the disk this was tested");
+        &[On::Disk, On::DiskOldCalls]
+    }
+}
+
 /// `outside/` holds a tmpfs; in it `data/` (another tmpfs, or a directory of the disk), and `rootfs/`, a shared mount
 /// of its own.
 pub(crate) struct World {
@@ -183,4 +193,12 @@ pub(crate) fn mount_at(path: &Path) -> linux::mounts::Mount {
         .into_iter()
         .rfind(|mount| mount.mountpoint == path.as_os_str().as_encoded_bytes())
         .unwrap()
+}
+
+/// By the version: what a test skips must not depend on the calls that it is about.
+pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().unwrap();
+    let mut numbers = release.split(['.', '-', '+']).map(|number| number.parse::<u32>().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
 }

@@ -96,6 +96,9 @@ pub fn mount_setattr(mount: impl AsFd, recursive: bool, attr: &MountAttr<'_>) ->
 ///
 /// One call where the kernel has `open_tree_attr`, two where it has not; nobody can reach the clone in between.
 ///
+/// Before Linux 6.15 `from` must be attached in the caller's namespace: a mount that is itself detached is refused with
+/// `EINVAL`. So is an id map on a tmpfs before 6.3.
+///
 /// `int open_tree_attr(int dfd, const char *filename, unsigned flags, struct mount_attr *uattr, size_t usize)`,
 /// Linux 6.15; `open_tree(2)`, Linux 5.2, <https://man7.org/linux/man-pages/man2/open_tree.2.html>.
 pub fn clone_tree(

@@ -90,7 +90,7 @@ pub enum Error {
         /// Why.
         source: Errno,
     },
-    /// The file system of the source cannot be mounted with an id map.
+    /// The file system of the source cannot be mounted with an id map: a tmpfs can since Linux 6.3.
     #[error("set the id map of {what}: its file system may not support any")]
     SetIdMap {
         /// The source.

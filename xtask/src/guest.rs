@@ -190,7 +190,7 @@ echo "guest: all was run"
 poweroff -f
 "#;
 
-/// Create, launch, exec, kill of a whole tree, destroy; and nothing left.
+/// Create, launch, exec, an id-mapped volume, kill of a whole tree, destroy; and nothing left.
 const LIFE: &str = r#"
 mounts() { cat /proc/self/mountinfo | wc -l; }
 groups() { find /sys/fs/cgroup -mindepth 1 -type d | wc -l; }
@@ -202,6 +202,13 @@ start-container subcontainer launch $rootfs &
 leader=$!
 until start-container subcontainer exec $rootfs true 2>/dev/null; do sleep 0.1; done
 [ "$(start-container subcontainer exec -u 7:8 $rootfs sh -c 'echo $(id -u):$(id -g)')" = 7:8 ]
+mkdir -p /data/volumes/main $rootfs/mnt
+touch /data/volumes/main/file
+chown 1000:1000 /data/volumes/main/file
+start-container bind-mount --source /data/volumes/main --target $rootfs/mnt --idmap 1000:5
+[ "$(start-container subcontainer exec $rootfs stat -c %u:%g /mnt/file)" = 5:5 ]
+start-container subcontainer exec -u 5:5 $rootfs sh -c 'echo written > /mnt/file'
+[ "$(cat /data/volumes/main/file)" = written ]
 start-container subcontainer exec $rootfs sh -c 'setsid sleep 1000 & echo on; sleep 1000' &
 exec=$!
 sleep 2; kill -KILL $exec; sleep 1

@@ -28,6 +28,7 @@ pub(crate) enum On {
 pub(crate) const EVERYWHERE: [On; 3] = [On::Disk, On::DiskOldCalls, On::Tmpfs];
 
 /// Everywhere that this kernel has id maps. What is left out counts as skipped.
+#[allow(clippy::print_stderr, reason = "what a test skips is counted by what it says")]
 pub(crate) fn everywhere_mapped() -> &'static [On] {
     if kernel_is_at_least(6, 3) {
         &EVERYWHERE

@@ -141,7 +141,7 @@ impl Launch {
             Foreground { process: &leader.process, signals, ends: Ends::of_terminals(terminal, stderr) }
                 .run()?;
         if let Some(guard) = guard {
-            guard.dismiss();
+            guard.dismiss(|| {});
         }
         machine.leader_ended(rootfs.guid(), leader.process.pid, &outcome)?;
         Ok(ended(&outcome))
@@ -172,16 +172,14 @@ impl Exec {
         let (process, terminal) = match machine.exec(&leader, command, &options, &io, group.clone()) {
             Ok(started) => started,
             Err(failure) => {
-                guard.dismiss();
-                group.retire();
+                guard.dismiss(|| group.retire());
                 return Err(failure);
             }
         };
         close_streams(&mut io)?;
         let outcome =
             Foreground { process: &process, signals, ends: Ends::of_terminals(terminal, stderr) }.run()?;
-        guard.dismiss();
-        group.retire();
+        guard.dismiss(|| group.retire());
         Ok(ended(&outcome))
     }
 }

@@ -19,7 +19,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::connection::{Answer, Call, answer, cancelled, object};
-use super::state::{Host, Running, blocking, watched};
+use super::state::{Host, Running, blocking, lock, watched};
 use crate::engine::cgroup::Group;
 use crate::engine::plan::Relaxations;
 use crate::engine::process::{self, Process};
@@ -29,6 +29,10 @@ use crate::subcontainer::{Io, Launch, Launched, check_guid, dev_null, pipe};
 
 /// Bytes that `exec` keeps of each stream: two of them, in base64, fit into one line of the protocol.
 const MAX_BUFFER: u64 = 8 * 1024 * 1024;
+
+/// How long the streams of a process that was waited for stay where a client can attach to them, when nothing is in
+/// them any more.
+const LATE_ATTACH: Duration = Duration::from_secs(1);
 
 /// The ends of a process's streams that the host keeps.
 type Ends = HashMap<StreamKind, Arc<OwnedFd>>;
@@ -278,9 +282,15 @@ pub(super) async fn wait(host: Arc<Host>, call: Call, p: WaitParams) -> Answer<W
         () = call.cancelled() => return Err(cancelled()),
         outcome = outcome.wait_for(Option::is_some) => outcome.ok().and_then(|outcome| outcome.clone()),
     };
-    if host.settle(&entry, true) {
-        call.connection.disown_process(&entry.id);
-    }
+    tokio::spawn(async move {
+        // A client that has not attached to a stream by now may be about to, on another connection.
+        if !lock(&entry.streams).is_empty() {
+            tokio::time::sleep(LATE_ATTACH).await;
+        }
+        if host.settle(&entry, true) {
+            call.connection.disown_process(&entry.id);
+        }
+    });
     Ok(WaitResult { outcome: outcome.unwrap_or(Outcome::Unknown) })
 }
 

@@ -451,7 +451,7 @@ impl Machine {
             }
             (Err(failure), guard) => {
                 if let Some(guard) = guard {
-                    guard.dismiss();
+                    guard.dismiss(|| {});
                 }
                 Err(failure)
             }
@@ -700,6 +700,7 @@ impl InitReport {
 #[derive(Debug)]
 pub(crate) struct Guard {
     pipe: OwnedFd,
+    pidfd: OwnedFd,
 }
 
 impl Guard {
@@ -721,15 +722,17 @@ impl Guard {
             argv: vec![c"start-container-guard".to_owned(), std::ffi::CString::new(name).unwrap_or_default()],
             envp: Vec::new(),
         };
-        linux::spawn::spawn(&script).map_err(process::failure)?;
-        Ok(Self { pipe: write })
+        let spawned = linux::spawn::spawn(&script).map_err(process::failure)?;
+        Ok(Self { pipe: write, pidfd: spawned.pidfd })
     }
 
-    /// The command has ended by itself: the guard has nothing to do any more. It is not waited for: whoever has a guard
-    /// is about to end, and init reaps it.
-    pub(crate) fn dismiss(self) {
-        // If this fails the guard is gone already.
+    /// The command has ended by itself: the guard has nothing to do any more. Does something while it ends.
+    pub(crate) fn dismiss(self, meanwhile: impl FnOnce()) {
+        // If either fails the guard is gone already.
         let _gone = rustix::io::write(&self.pipe, b".");
+        meanwhile();
+        // Waited for here, since not every init reaps what it inherits.
+        let _gone = linux::pidfd::wait(&self.pidfd);
     }
 }
 

@@ -112,7 +112,8 @@ fn all_checks(_: &Context) -> Result<Counts> {
 }
 
 fn look(before: &Machine, context: &Context) -> Result<Counts> {
-    let left = before.left_after(&[&context.temporary], Duration::from_secs(5))?;
+    // What a killed host or command line leaves is the machine's init's to reap, and some take half a minute to do so.
+    let left = before.left_after(&[&context.temporary], Duration::from_secs(90))?;
     if left.is_empty() {
         say::note("no mount, cgroup, process, network link or temporary file was left");
         return Ok(Counts::of("nothing left on the machine", Ok(())));

@@ -112,8 +112,15 @@ fn all_checks(_: &Context) -> Result<Counts> {
 }
 
 fn look(before: &Machine, context: &Context) -> Result<Counts> {
-    // What a killed host or command line leaves is the machine's init's to reap, and some take half a minute to do so.
-    let left = before.left_after(&[&context.temporary], Duration::from_secs(90))?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let left = loop {
+        // Orphans of killed hosts and command lines are ours to reap; a container ends when its last one is reaped.
+        while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
+        let left = before.left_after(&[&context.temporary], Duration::from_millis(500))?;
+        if left.is_empty() || Instant::now() > deadline {
+            break left;
+        }
+    };
     if left.is_empty() {
         say::note("no mount, cgroup, process, network link or temporary file was left");
         return Ok(Counts::of("nothing left on the machine", Ok(())));

@@ -198,7 +198,11 @@ impl Group {
             other => return other,
         }
         for (_, group) in self.groups() {
-            group.remove_all()?;
+            match group.remove_all() {
+                // Its command has ended and retired it meanwhile: that says nothing about this one.
+                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
+                Err(errno) => return Err(errno),
+            }
         }
         rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR)
     }

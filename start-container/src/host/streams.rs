@@ -94,17 +94,8 @@ async fn output(pipe: &Pipe, stream: &UnixStream) -> End {
 }
 
 async fn input(pipe: &Pipe, stream: &UnixStream, buffered: &[u8]) -> End {
-    let mut rest = buffered;
-    while !rest.is_empty() {
-        match rustix::io::write(pipe.as_fd(), rest) {
-            Ok(n) => rest = &rest[n..],
-            Err(Errno::AGAIN) => match pipe.writable().await {
-                Ok(mut ready) => ready.clear_ready(),
-                Err(_) => return End::Stream,
-            },
-            Err(Errno::INTR) => {}
-            Err(_) => return End::Stream,
-        }
+    if !write_all(pipe, buffered).await {
+        return End::Stream;
     }
     loop {
         match move_some(stream.as_fd(), pipe.as_fd()) {
@@ -142,22 +133,29 @@ async fn input(pipe: &Pipe, stream: &UnixStream, buffered: &[u8]) -> End {
     }
 }
 
+/// Writes all of it. False when the process's side takes no more.
+async fn write_all(pipe: &Pipe, mut rest: &[u8]) -> bool {
+    while !rest.is_empty() {
+        match rustix::io::write(pipe.as_fd(), rest) {
+            Ok(n) => rest = &rest[n..],
+            Err(Errno::AGAIN) => match pipe.writable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return false,
+            },
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
 async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
     let (mut from_client, mut to_client) = stream.into_split();
     let typed = async {
         let mut buffer = buffered.to_vec();
         loop {
-            let mut rest = buffer.as_slice();
-            while !rest.is_empty() {
-                match rustix::io::write(pipe.as_fd(), rest) {
-                    Ok(n) => rest = &rest[n..],
-                    Err(Errno::AGAIN) => match pipe.writable().await {
-                        Ok(mut ready) => ready.clear_ready(),
-                        Err(_) => return End::Stream,
-                    },
-                    Err(Errno::INTR) => {}
-                    Err(_) => return End::Stream,
-                }
+            if !write_all(pipe, &buffer).await {
+                return End::Stream;
             }
             buffer.resize(16 * 1024, 0);
             match from_client.read(&mut buffer).await {

@@ -8,7 +8,8 @@ use std::process::Command;
 
 fn main() {
     let source = "../init/src/main.rs";
-    println!("cargo::rerun-if-changed={source}");
+    println!("cargo::rerun-if-changed=../init/src");
+    println!("cargo::rerun-if-changed=../linux/src/spawn/bare");
     println!("cargo::rerun-if-changed=build.rs");
     let output =
         PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("start-container-init");

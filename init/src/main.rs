@@ -8,10 +8,7 @@
 //! start-container-init                          idle: ends with 143 on SIGTERM, 130 on SIGINT
 //! start-container-init N CANDIDATE{N} ARG...    runs the first CANDIDATE that exists with ARG... as its arguments,
 //!                                               forwards signals to it, ends as it ends (128 + signal)
-//! start-container-guard NAME                    outlives the caller of a command: descriptor 3 is a pipe from the
-//!                                               caller, 4 the `cgroup.kill` of the command's group, 5 the group's
-//!                                               parent, NAME the group in it. A pipe that ends without a byte
-//!                                               means that the caller was killed: then all in the group is.
+//! start-container-guard NAME WORDS              starts a process and outlives its caller: see `guard`
 //! ```
 //!
 //! With a command, descriptor 3 is a pipe: the errno of a failed `execve` is written to it as one byte, and its
@@ -23,7 +20,7 @@
 #![no_std]
 #![no_main]
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {main}", main = sym main);
@@ -31,55 +28,21 @@ global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp
 #[cfg(target_arch = "aarch64")]
 global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x0, sp", "bl {main}", main = sym main);
 
-#[cfg(target_arch = "x86_64")]
-mod nr {
-    pub const READ: usize = 0;
-    pub const WRITE: usize = 1;
-    pub const CLOSE: usize = 3;
-    pub const SIGPROCMASK: usize = 14;
-    pub const CLONE: usize = 56;
-    pub const EXECVE: usize = 59;
-    pub const WAIT4: usize = 61;
-    pub const KILL: usize = 62;
-    pub const SIGTIMEDWAIT: usize = 128;
-    pub const FCNTL: usize = 72;
-    pub const NANOSLEEP: usize = 35;
-    pub const EXIT_GROUP: usize = 231;
-    pub const UNLINKAT: usize = 263;
-}
+#[path = "../../linux/src/spawn/bare/mod.rs"]
+#[allow(dead_code, reason = "the other program that this is compiled into uses the rest")]
+mod bare;
+mod guard;
 
-#[cfg(target_arch = "aarch64")]
-mod nr {
-    pub const READ: usize = 63;
-    pub const WRITE: usize = 64;
-    pub const CLOSE: usize = 57;
-    pub const SIGPROCMASK: usize = 135;
-    pub const CLONE: usize = 220;
-    pub const EXECVE: usize = 221;
-    pub const WAIT4: usize = 260;
-    pub const KILL: usize = 129;
-    pub const SIGTIMEDWAIT: usize = 137;
-    pub const FCNTL: usize = 25;
-    pub const NANOSLEEP: usize = 101;
-    pub const EXIT_GROUP: usize = 94;
-    pub const UNLINKAT: usize = 35;
-}
+use bare::{nr, raw};
 
+/// A system call, its error as a negative number.
+///
 /// SAFETY: the caller upholds what the system call asks of its pointers.
-unsafe fn sys(number: usize, args: [usize; 5]) -> isize {
-    let result: isize;
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") args[0], in("rsi") args[1],
-            in("rdx") args[2], in("r10") args[3], in("r8") args[4], lateout("rcx") _, lateout("r11") _,
-            options(nostack));
+unsafe fn sys<const N: usize>(number: usize, args: [usize; N]) -> isize {
+    match unsafe { raw::call(number, args) } {
+        Ok(value) => value as isize,
+        Err(errno) => -(errno as isize),
     }
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") args[0] as isize => result, in("x1") args[1],
-            in("x2") args[2], in("x3") args[3], in("x4") args[4], options(nostack));
-    }
-    result
 }
 
 const ENOENT: isize = -2;
@@ -97,22 +60,25 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     let all = u64::MAX;
     // Signals are taken one by one with sigtimedwait; PID 1 ignores those without a handler anyway, SIGKILL from
     // outside excepted.
-    unsafe { sys(nr::SIGPROCMASK, [SIG_SETMASK, &raw const all as usize, 0, 8, 0]) };
+    unsafe { sys(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const all as usize, 0, 8]) };
     let argc = unsafe { *stack };
     let argv = unsafe { stack.add(1) };
     let envp = unsafe { argv.add(argc + 1) };
-    // One argument: the guard. Init has none, or more.
-    if argc == 2 {
-        unsafe { guard(*argv.add(1)) }
+    let first = unsafe { sys(nr::GETPID, []) } == 1;
+    match argc {
+        _ if first => {}
+        3 => unsafe { guard::main(*argv.add(1), decimal(*argv.add(2) as *const u8)) },
+        // Somebody's `/proc/self/exe` on the way into a container.
+        _ => exit(127),
     }
     let child = if argc > 2 { unsafe { start(argv, envp) } } else { 0 };
     loop {
-        let signal = unsafe { sys(nr::SIGTIMEDWAIT, [&raw const all as usize, 0, 0, 8, 0]) };
+        let signal = unsafe { sys(nr::RT_SIGTIMEDWAIT, [&raw const all as usize, 0, 0, 8]) };
         match signal {
             SIGCHLD => unsafe { reap(child) },
             SIGTERM | SIGINT if child == 0 => exit(128 + signal as usize),
             // The command may have ended in this moment; SIGCHLD follows.
-            1.. if child != 0 => drop(unsafe { sys(nr::KILL, [child as usize, signal as usize, 0, 0, 0]) }),
+            1.. if child != 0 => drop(unsafe { sys(nr::KILL, [child as usize, signal as usize]) }),
             _ => {}
         }
     }
@@ -122,7 +88,7 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
 unsafe fn reap(command: isize) {
     loop {
         let mut status = 0_i32;
-        let pid = unsafe { sys(nr::WAIT4, [usize::MAX, &raw mut status as usize, WNOHANG, 0, 0]) };
+        let pid = unsafe { sys(nr::WAIT4, [usize::MAX, &raw mut status as usize, WNOHANG, 0]) };
         if pid <= 0 {
             return;
         }
@@ -144,13 +110,13 @@ unsafe fn start(argv: *const usize, envp: *const usize) -> isize {
     let pid = unsafe { sys(nr::CLONE, [SIGCHLD as usize | CLONE_VFORK, 0, 0, 0, 0]) };
     if pid == 0 {
         let none = 0_u64;
-        unsafe { sys(nr::SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, 8, 0]) };
+        unsafe { sys(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, 8]) };
         // FD_CLOEXEC was not kept by the exec of init: the write end is closed by hand once the command runs, by
         // marking it here, in the child that is about to become the command.
         unsafe { close_on_exec(REPORT) };
         let mut found = ENOENT;
         for i in 0..count {
-            match unsafe { sys(nr::EXECVE, [*candidates.add(i), args as usize, envp as usize, 0, 0]) } {
+            match unsafe { sys(nr::EXECVE, [*candidates.add(i), args as usize, envp as usize]) } {
                 ENOENT | ENOTDIR => {}
                 EACCES => found = EACCES,
                 other => {
@@ -160,49 +126,22 @@ unsafe fn start(argv: *const usize, envp: *const usize) -> isize {
             }
         }
         let errno = -found as u8;
-        unsafe { sys(nr::WRITE, [REPORT, &raw const errno as usize, 1, 0, 0]) };
+        unsafe { sys(nr::WRITE, [REPORT, &raw const errno as usize, 1]) };
         exit(127);
     }
     if pid < 0 {
         let errno = -pid as u8;
-        unsafe { sys(nr::WRITE, [REPORT, &raw const errno as usize, 1, 0, 0]) };
+        unsafe { sys(nr::WRITE, [REPORT, &raw const errno as usize, 1]) };
         exit(126);
     }
-    unsafe { sys(nr::CLOSE, [REPORT, 0, 0, 0, 0]) };
+    unsafe { sys(nr::CLOSE, [REPORT]) };
     pid
 }
 
 unsafe fn close_on_exec(fd: usize) {
     const F_SETFD: usize = 2;
     const FD_CLOEXEC: usize = 1;
-    unsafe { sys(nr::FCNTL, [fd, F_SETFD, FD_CLOEXEC, 0, 0]) };
-}
-
-/// Waits for the caller's last word, or its end.
-///
-/// SAFETY: `name` ends in a zero byte.
-unsafe fn guard(name: usize) -> ! {
-    const EINTR: isize = -4;
-    const EBUSY: isize = -16;
-    const AT_REMOVEDIR: usize = 0x200;
-    let mut byte = 0_u8;
-    loop {
-        match unsafe { sys(nr::READ, [3, &raw mut byte as usize, 1, 0, 0]) } {
-            EINTR => {}
-            1 => exit(0),
-            _ => break,
-        }
-    }
-    // Five seconds are enough for anything that SIGKILL can end; the group's owner removes what is left.
-    for _ in 0..5000 {
-        unsafe { sys(nr::WRITE, [4, b"1".as_ptr() as usize, 1, 0, 0]) };
-        if unsafe { sys(nr::UNLINKAT, [5, name, AT_REMOVEDIR, 0, 0]) } != EBUSY {
-            break;
-        }
-        let millisecond = [0_usize, 1_000_000];
-        unsafe { sys(nr::NANOSLEEP, [millisecond.as_ptr() as usize, 0, 0, 0, 0]) };
-    }
-    exit(0)
+    unsafe { sys(nr::FCNTL, [fd, F_SETFD, FD_CLOEXEC]) };
 }
 
 /// SAFETY: `text` ends in a zero byte.
@@ -217,8 +156,20 @@ unsafe fn decimal(mut text: *const u8) -> usize {
 
 fn exit(code: usize) -> ! {
     loop {
-        unsafe { sys(nr::EXIT_GROUP, [code, 0, 0, 0, 0]) };
+        unsafe { sys(nr::EXIT_GROUP, [code]) };
     }
+}
+
+/// The compiler takes it for granted.
+///
+/// SAFETY: `to` is writable for `length` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, length: usize) -> *mut u8 {
+    for i in 0..length {
+        // Volatile, or the compiler makes a call of `memset` out of this loop.
+        unsafe { to.add(i).write_volatile(byte as u8) };
+    }
+    to
 }
 
 #[panic_handler]

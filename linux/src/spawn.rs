@@ -1,9 +1,9 @@
 //! Starting a process by script.
 //!
 //! A [`Script`] is a list of kernel calls, prepared to the last byte by the parent, that a child applies between
-//! `clone3` and `execve`. The child shares the parent's memory (`CLONE_VM | CLONE_VFORK`, as `posix_spawn`
-//! does): there is no page table to copy, and a failing step is reported by writing its number and errno to the
-//! parent's memory, so no pipe is needed and success means that `execve` has happened.
+//! `clone3` and `execve`. The child shares the memory of whoever clones it (`CLONE_VM | CLONE_VFORK`, as
+//! `posix_spawn` does): there is no page table to copy, and a failing step is reported by writing its number and
+//! errno to that memory, so no pipe is needed and success means that `execve` has happened.
 //!
 //! ```text
 //! parent thread                           child (own descriptor table, own fs, own credentials)
@@ -15,20 +15,29 @@
 //!   restore pid namespace and signals
 //! ```
 //!
+//! [`spawn`] clones the child from this process. [`spawn_through`] lets a small program do that, so that nothing
+//! of this process, neither its memory nor its program file, is ever in the namespaces of the child; the child is
+//! this process's all the same (`CLONE_PARENT`).
+//!
 //! The child allocates nothing, takes no lock and calls nothing of libc: only the system calls of `ops`.
 //! It never decides: what to do on an absent path is said in the script.
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
+use bare::child::{Report, stage};
+use bare::script::{Flat, relocate};
+use flat::Descriptors;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+#[allow(dead_code, unreachable_pub, reason = "compiled into another program, too, which uses the rest")]
+mod bare;
 mod clone;
+mod flat;
 mod ops;
-mod raw;
 
 pub use ops::{Capabilities, Credentials, Mounted, Op};
 
@@ -141,10 +150,12 @@ impl std::error::Error for SpawnError {}
 /// # Errors
 /// The first step that failed; the child is gone by then.
 pub fn spawn(script: &Script) -> Result<Spawned, SpawnError> {
-    let prepared = match Prepared::new(script) {
-        Ok(prepared) => prepared,
-        Err(errno) => return Err(SpawnError { step: FailedStep::Descriptors, errno }),
-    };
+    let mut descriptors = Descriptors::Here(Vec::new());
+    let mut words = flat::encode(script, &mut descriptors).map_err(SpawnError::descriptors)?;
+    // SAFETY: `encode` returns a whole script, not relocated yet, and it is ours alone.
+    unsafe { relocate(words.as_mut_ptr()) };
+    // SAFETY: the words are there until after the child has become its program.
+    let flat = unsafe { Flat::new(words.as_ptr()) };
     let signals = clone::BlockedSignals::new();
     let own = match &script.pid_namespace {
         Some(target) => Some(
@@ -153,78 +164,162 @@ pub fn spawn(script: &Script) -> Result<Spawned, SpawnError> {
         ),
         None => None,
     };
-    let mut report = clone::Report::default();
-    let cloned = clone::vfork(script, &prepared, &mut report);
+    let mut report = Report::default();
+    let cloned = clone::vfork(flat, &mut report);
     drop(own);
     drop(signals);
     let (pid, pidfd) = cloned.map_err(|errno| SpawnError { step: FailedStep::Clone, errno })?;
-    let Some((stage, errno)) = report.failure() else {
-        return Ok(Spawned { pid, pidfd });
-    };
-    // The child has ended; an error here would only mean that somebody else reaped it.
-    let _ = rustix::process::waitid(
-        rustix::process::WaitId::PidFd(pidfd.as_fd()),
-        rustix::process::WaitIdOptions::EXITED,
-    );
-    let step = match stage {
-        clone::Stage::Op(i) => FailedStep::Op(script.ops[i].to_string()),
-        clone::Stage::ClosedOp(i) => FailedStep::Op(script.closed_ops[i].to_string()),
-        clone::Stage::Descriptors => FailedStep::Descriptors,
-        clone::Stage::Exec => FailedStep::Exec(
-            script.argv.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        ),
-    };
-    Err(SpawnError { step, errno })
-}
-
-/// What the child needs in the form that the kernel takes it: arrays of pointers, descriptors out of the way of
-/// the numbers they will get.
-struct Prepared {
-    argv: Vec<*const u8>,
-    envp: Vec<*const u8>,
-    candidates: Vec<*const u8>,
-    program: Option<i32>,
-    stdio: [i32; 3],
-    keep: Vec<i32>,
-    /// Owns copies made to move descriptors out of the way.
-    _moved: Vec<OwnedFd>,
-}
-
-impl Prepared {
-    fn new(script: &Script) -> Result<Self, Errno> {
-        let lowest_free = 3 + script.keep.len() as i32 + 1;
-        let mut moved = Vec::new();
-        let mut out_of_the_way = |fd: &Arc<OwnedFd>, own_number: Option<i32>| -> Result<i32, Errno> {
-            let raw = fd.as_raw_fd();
-            if raw >= lowest_free || Some(raw) == own_number {
-                return Ok(raw);
-            }
-            let copy = rustix::io::fcntl_dupfd_cloexec(fd, lowest_free)?;
-            let raw = copy.as_raw_fd();
-            moved.push(copy);
-            Ok(raw)
-        };
-        let mut stdio = [0; 3];
-        for (number, fd) in script.stdio.iter().enumerate() {
-            stdio[number] = out_of_the_way(fd, Some(number as i32))?;
+    match script.failure(&report) {
+        None => Ok(Spawned { pid, pidfd }),
+        Some(failure) => {
+            reap(&pidfd);
+            Err(failure)
         }
-        let keep = script.keep.iter().map(|fd| out_of_the_way(fd, None)).collect::<Result<_, _>>()?;
-        let (candidates, program) = match &script.program {
-            Program::Candidates(paths) => (paths.iter().map(|path| path.as_ptr().cast()).collect(), None),
-            Program::File(file) => (Vec::new(), Some(out_of_the_way(file, None)?)),
+    }
+}
+
+/// A program that clones in this one's stead, and stays for what its own business is.
+///
+/// It finds `keep` as its descriptors from 3 on, then the pipe to report on, then the script; its arguments are
+/// `args` and the number of words of the script. It reports with four words: the child's id, and a
+/// `bare::child::Report`.
+#[derive(Clone, Debug)]
+pub struct Through {
+    /// The open program, a static one: it is started before it could find libraries.
+    pub program: Arc<OwnedFd>,
+    /// Its name, and what it is told beside the script.
+    pub args: Vec<CString>,
+    /// Its standard streams: what `/dev/null` is open as.
+    pub null: Arc<OwnedFd>,
+    /// Descriptors for its own use.
+    pub keep: Vec<Arc<OwnedFd>>,
+}
+
+/// As [`spawn`], but another program clones the child. Returns that program's handle, too: if this succeeds it
+/// runs, else it is gone.
+///
+/// The new process is a child of this one, not of that program. Neither must have a handler for `SIGCHLD` that
+/// reaps whatever it finds.
+///
+/// # Errors
+/// The first step that failed; both processes are gone by then.
+pub fn spawn_through(script: &Script, through: &Through) -> Result<(Spawned, OwnedFd), SpawnError> {
+    let first = 3 + through.keep.len() as u64 + 2;
+    let mut descriptors = Descriptors::From(first, Vec::new());
+    let words = flat::encode(script, &mut descriptors).map_err(SpawnError::descriptors)?;
+    let file = script_file(&words).map_err(SpawnError::descriptors)?;
+    let (report, writes) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(SpawnError::descriptors)?;
+    let mut keep = through.keep.clone();
+    keep.extend([Arc::new(writes), Arc::new(file)]);
+    if let Descriptors::From(_, inherited) = descriptors {
+        keep.extend(inherited);
+    }
+    let count = CString::new(words.len().to_string()).unwrap_or_default();
+    let starter = Script {
+        namespaces: 0,
+        pid_namespace: None,
+        cgroup: None,
+        ops: Vec::new(),
+        stdio: [Arc::clone(&through.null), Arc::clone(&through.null), Arc::clone(&through.null)],
+        keep,
+        // A signal for the caller's terminal is none for it.
+        closed_ops: vec![Op::Session { controlling_terminal: false }],
+        program: Program::File(Arc::clone(&through.program)),
+        argv: through.args.iter().cloned().chain([count]).collect(),
+        envp: Vec::new(),
+    };
+    let stays = spawn(&starter)?.pidfd;
+    // Closes this process's copy of the pipe's writing end.
+    drop(starter);
+    let started = match read_report(&report) {
+        // It was killed before it could say anything.
+        None => Err(SpawnError { step: FailedStep::Clone, errno: Errno::CHILD }),
+        Some((pid, report)) => {
+            let child = Pid::from_raw(pid as i32).map(|pid| (pid, crate::pidfd::open(pid)));
+            match (script.failure(&report), child) {
+                (None, Some((pid, Ok(pidfd)))) => Ok(Spawned { pid, pidfd }),
+                (None, Some((_, Err(errno)))) => Err(SpawnError { step: FailedStep::Clone, errno }),
+                (None, None) => Err(SpawnError { step: FailedStep::Clone, errno: Errno::CHILD }),
+                (Some(failure), child) => {
+                    if let Some((_, Ok(pidfd))) = child {
+                        reap(&pidfd);
+                    }
+                    Err(failure)
+                }
+            }
+        }
+    };
+    match started {
+        Ok(spawned) => Ok((spawned, stays)),
+        Err(failure) => {
+            // It ends by itself when it could not start the child, and may be killed when it did not say so.
+            let _ = crate::pidfd::send_signal(&stays, crate::signal::Signal::KILL);
+            reap(&stays);
+            Err(failure)
+        }
+    }
+}
+
+/// The words in a file that the program can map.
+fn script_file(words: &[u64]) -> Result<OwnedFd, Errno> {
+    use rustix::fs::MemfdFlags;
+    let file = rustix::fs::memfd_create(c"script", MemfdFlags::CLOEXEC)?;
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        match rustix::io::write(&file, rest) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(file)
+}
+
+/// What the program says; none if it ended first. It writes all in one call, less than `PIPE_BUF`.
+fn read_report(pipe: &OwnedFd) -> Option<(u64, Report)> {
+    let mut bytes = [0; 32];
+    let count = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut bytes)).ok()?;
+    if count != bytes.len() {
+        return None;
+    }
+    let (words, _) = bytes.as_chunks::<8>();
+    let [pid, stage, step, errno] = [0, 1, 2, 3].map(|i| u64::from_ne_bytes(words[i]));
+    Some((pid, Report { stage, step, errno }))
+}
+
+/// Waits for a child that is ending. An error here would only mean that somebody else reaped it.
+fn reap(pidfd: &OwnedFd) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+}
+
+impl Script {
+    /// What a child reported in the words of this script.
+    fn failure(&self, report: &Report) -> Option<SpawnError> {
+        let op = |ops: &[Op]| {
+            FailedStep::Op(ops.get(report.step as usize).map_or_else(String::new, ToString::to_string))
         };
-        let pointers = |strings: &[CString]| {
-            strings.iter().map(|s| s.as_ptr().cast()).chain([std::ptr::null()]).collect::<Vec<*const u8>>()
+        let step = match report.stage {
+            0 => return None,
+            stage::PID_NAMESPACE => FailedStep::PidNamespace,
+            stage::CLONE => FailedStep::Clone,
+            stage::OP => op(&self.ops),
+            stage::CLOSED_OP => op(&self.closed_ops),
+            stage::EXEC => FailedStep::Exec(
+                self.argv.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            ),
+            _ => FailedStep::Descriptors,
         };
-        Ok(Self {
-            argv: pointers(&script.argv),
-            envp: pointers(&script.envp),
-            candidates,
-            program,
-            stdio,
-            keep,
-            _moved: moved,
-        })
+        Some(SpawnError { step, errno: Errno::from_raw_os_error(report.errno as i32) })
+    }
+}
+
+impl SpawnError {
+    fn descriptors(errno: Errno) -> Self {
+        Self { step: FailedStep::Descriptors, errno }
     }
 }
 

@@ -18,8 +18,5 @@ mod subcontainer;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Err(failure) = sealed::reexecute() {
-        return cli::report(&failure, false);
-    }
     cli::main()
 }

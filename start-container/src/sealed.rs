@@ -1,26 +1,27 @@
 //! Running from a file that nobody inside a container can overwrite (CVE-2019-5736).
 //!
-//! A child on its way into a container still runs our program; a container that makes it execute `/proc/self/exe`,
-//! or opens `/proc/<pid>/exe`, would hold the host's binary. So this program first executes itself from a detached,
-//! read-only clone of the mount it is on: the link then leads to a file that cannot be opened for writing, by
-//! whatever user, and no mount table holds that clone. It costs one `execve` and no copy.
+//! A child that is cloned from this process runs our program on its way into a container; a container that makes it
+//! execute `/proc/self/exe`, or opens `/proc/<pid>/exe`, would hold the host's binary. So a daemon first executes
+//! itself from a detached, read-only clone of the mount it is on: the link then leads to a file that cannot be opened
+//! for writing, by whatever user, and no mount table holds that clone. It costs one `execve` and no copy; a command
+//! line, which starts one process in its life, lets a guard start it instead ([`crate::engine::guard`]).
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStringExt;
 
 use linux::mount::{MountAttr, mount_setattr};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
-use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::process::DumpableBehavior;
 
 use crate::error::{Failure, Result};
 
+/// The proof that this program may start containers from its own memory.
+#[derive(Debug)]
+pub(crate) struct Sealed(());
+
 /// Returns when the program is safe already; otherwise starts it again, and does not return.
-///
-/// Without the right to clone mounts nothing can be started in a container either, so nothing is lost by going on:
-/// `--help` works for everybody.
-pub(crate) fn reexecute() -> Result<()> {
+pub(crate) fn reexecute() -> Result<Sealed> {
     let exe = "/proc/self/exe";
     let fail = |errno| Failure::kernel("open", exe, errno);
     let file = rustix::fs::open(exe, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
@@ -28,13 +29,12 @@ pub(crate) fn reexecute() -> Result<()> {
     if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
         // And nothing that shares our memory on its way into a container may be looked into from there.
         return rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map(|()| Sealed(()))
             .map_err(|errno| Failure::kernel("set dumpable", "", errno));
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let clone = match rustix::mount::open_tree(CWD, exe, flags) {
-        Err(Errno::PERM) => return Ok(()),
-        other => other.map_err(|errno| Failure::kernel("clone mount of", exe, errno))?,
-    };
+    let clone = rustix::mount::open_tree(CWD, exe, flags)
+        .map_err(|errno| Failure::kernel("clone mount of", exe, errno))?;
     mount_setattr(
         &clone,
         false,

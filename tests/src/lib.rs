@@ -29,6 +29,19 @@ pub use isolate::isolated;
 pub use machine::Machine;
 pub use rpc::{Rpc, RpcError};
 
+/// Waits until something holds.
+///
+/// # Panics
+/// When it does not within ten seconds.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed().as_secs() < 10, "not within ten seconds: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// Ends the calling test as skipped, with the reason. The summary of `cargo xtask test` counts it as skipped, not
 /// as passed: it looks for the word in the output of tests that ended well.
 #[macro_export]

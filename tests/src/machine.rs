@@ -194,6 +194,10 @@ mod tests {
         let before = Machine::look(Processes::DescendantsOf(std::process::id()), &temporary).unwrap();
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         fs::write(directory.path().join("left"), "").unwrap();
+        // Its arguments can be read a moment after it has begun to run its program.
+        while read_process(child.id()).is_none_or(|process| process.command != "sleep 1000") {
+            std::thread::yield_now();
+        }
         let left = before.left_after(&temporary, Duration::ZERO).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,15 +1,14 @@
 //! The steps of a script: each one kernel call, or a few that only make sense together.
 //!
-//! Runs in the child, on its parent's memory: no allocation, no lock, no libc.
+//! Here is what they mean to whoever writes a script; what they do in the child is in [`super::bare::child`].
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::io::Errno;
-
-use super::{Prepared, raw};
+use super::bare::script::{STEP, credentials, op};
+use super::flat::{Descriptors, Encoder};
 
 /// Where a file system in a script comes from.
 #[derive(Clone, Debug)]
@@ -117,6 +116,62 @@ pub enum Op {
     DeathSignal(i32),
 }
 
+impl Op {
+    /// The words of this step.
+    pub(super) fn encode(&self, to: &mut Encoder, descriptors: &mut Descriptors) -> [u64; STEP] {
+        let none = |what| [what, 0, 0, 0, 0, 0];
+        let one = |what, a| [what, a, 0, 0, 0, 0];
+        match self {
+            Self::JoinNamespaces { process, namespaces } => {
+                [op::JOIN_NAMESPACES, descriptors.number(process), *namespaces, 0, 0, 0]
+            }
+            Self::RootPropagation(propagation) => one(op::ROOT_PROPAGATION, *propagation),
+            Self::EnterRoot(path) | Self::WorkingDirectory(path) => one(op::CHDIR, to.string(path)),
+            Self::Mount { source: Mounted::Tree(tree), target } => {
+                [op::MOUNT_TREE, descriptors.number(tree), to.string(target), 0, 0, 0]
+            }
+            Self::Mount { source: Mounted::New { fs, options, attributes }, target } => {
+                let pairs: Vec<u64> = options
+                    .iter()
+                    .flat_map(|(key, value)| [Some(key), value.as_ref()])
+                    .map(|text| text.map_or(0, |text| to.string(text)))
+                    .collect();
+                let (place, count) = (to.words(&pairs), options.len() as u64);
+                [op::MOUNT_NEW, to.string(fs), place, count, *attributes, to.string(target)]
+            }
+            Self::Mask { target } => one(op::MASK, to.string(target)),
+            Self::ReadOnly { target } => one(op::READ_ONLY, to.string(target)),
+            Self::ReadOnlyRoot => none(op::READ_ONLY_ROOT),
+            Self::PivotRoot => none(op::PIVOT_ROOT),
+            Self::Hostname(name) => [op::HOSTNAME, to.string(name), name.as_bytes().len() as u64, 0, 0, 0],
+            Self::Session { controlling_terminal } => one(op::SESSION, u64::from(*controlling_terminal)),
+            Self::NewKeyring => none(op::NEW_KEYRING),
+            Self::Umask(mask) => one(op::UMASK, u64::from(*mask)),
+            Self::ResourceLimit(resource, soft, hard) => {
+                [op::RESOURCE_LIMIT, u64::from(*resource), *soft, *hard, 0, 0]
+            }
+            Self::Credentials(credentials) => one(op::CREDENTIALS, credentials.encode(to)),
+            Self::DeathSignal(signal) => one(op::DEATH_SIGNAL, u64::from(signal.unsigned_abs())),
+        }
+    }
+}
+
+impl Credentials {
+    fn encode(&self, to: &mut Encoder) -> u64 {
+        let groups: Vec<u8> = self.groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
+        let c = &self.capabilities;
+        let mut words = [0; credentials::WORDS];
+        words[credentials::UID] = u64::from(self.uid);
+        words[credentials::GID] = u64::from(self.gid);
+        words[credentials::GROUPS] = to.bytes(&groups);
+        words[credentials::GROUPS + 1] = self.groups.len() as u64;
+        let sets = [c.bounding, c.permitted, c.effective, c.inheritable, c.ambient];
+        words[credentials::CAPABILITIES..][..sets.len()].copy_from_slice(&sets);
+        words[credentials::NO_NEW_PRIVILEGES] = u64::from(self.no_new_privileges);
+        to.words(&words)
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = |p: &CString| format!("/{}", p.to_string_lossy());
@@ -142,307 +197,4 @@ impl fmt::Display for Op {
             Self::DeathSignal(_) => f.write_str("set parent death signal"),
         }
     }
-}
-
-const AT_FDCWD: usize = -100_isize as usize;
-const AT_EMPTY_PATH: usize = 0x1000;
-const AT_RECURSIVE: usize = 0x8000;
-
-/// Applies one step.
-pub(super) fn apply(op: &Op) -> Result<(), Errno> {
-    match op {
-        Op::JoinNamespaces { process, namespaces } => {
-            sys(libc::SYS_setns, [fd(process), *namespaces as usize, 0, 0, 0]).map(drop)
-        }
-        Op::RootPropagation(propagation) => set_attributes(
-            AT_FDCWD,
-            c"/",
-            AT_RECURSIVE,
-            &MountAttr { propagation: *propagation, ..MountAttr::NONE },
-        ),
-        Op::EnterRoot(path) => sys(libc::SYS_chdir, [path.as_ptr() as usize, 0, 0, 0, 0]).map(drop),
-        Op::Mount { source, target } => {
-            let target = Raw::open_target(target)?;
-            match source {
-                Mounted::Tree(tree) => move_mount(fd(tree), target.0, c""),
-                Mounted::New { fs, options, attributes } => {
-                    let mount = new_mount(fs, options, *attributes)?;
-                    move_mount(mount.0, target.0, c"")
-                }
-            }
-        }
-        Op::Mask { target } => mask(target),
-        Op::ReadOnly { target } => match Raw::open_target(target) {
-            Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno),
-            Ok(target) => {
-                let clone = Raw(sys(
-                    libc::SYS_open_tree,
-                    [
-                        target.0,
-                        c"".as_ptr() as usize,
-                        OPEN_TREE_CLONE | CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE,
-                        0,
-                        0,
-                    ],
-                )?);
-                let attributes = MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE };
-                set_attributes(clone.0, c"", AT_EMPTY_PATH | AT_RECURSIVE, &attributes)?;
-                move_mount(clone.0, target.0, c"")
-            }
-        },
-        Op::ReadOnlyRoot => {
-            set_attributes(AT_FDCWD, c".", 0, &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE })
-        }
-        Op::PivotRoot => {
-            let here = c".".as_ptr() as usize;
-            sys(libc::SYS_pivot_root, [here, here, 0, 0, 0])?;
-            sys(libc::SYS_umount2, [here, libc::MNT_DETACH as usize, 0, 0, 0])?;
-            sys(libc::SYS_chdir, [c"/".as_ptr() as usize, 0, 0, 0, 0]).map(drop)
-        }
-        Op::Hostname(name) => {
-            sys(libc::SYS_sethostname, [name.as_ptr() as usize, name.as_bytes().len(), 0, 0, 0]).map(drop)
-        }
-        Op::Session { controlling_terminal } => {
-            sys(libc::SYS_setsid, [0; 5])?;
-            if *controlling_terminal {
-                sys(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0, 0, 0])?;
-            }
-            Ok(())
-        }
-        Op::NewKeyring => match sys(libc::SYS_keyctl, [1, 0, 0, 0, 0]) {
-            Err(Errno::NOSYS) | Ok(_) => Ok(()),
-            Err(errno) => Err(errno),
-        },
-        Op::WorkingDirectory(dir) => sys(libc::SYS_chdir, [dir.as_ptr() as usize, 0, 0, 0, 0]).map(drop),
-        Op::Umask(mask) => sys(libc::SYS_umask, [*mask as usize, 0, 0, 0, 0]).map(drop),
-        Op::ResourceLimit(resource, soft, hard) => {
-            let limit = [*soft, *hard];
-            sys(libc::SYS_prlimit64, [0, *resource as usize, limit.as_ptr() as usize, 0, 0]).map(drop)
-        }
-        Op::Credentials(credentials) => become_user(credentials),
-        Op::DeathSignal(signal) => prctl(libc::PR_SET_PDEATHSIG, *signal as usize, 0),
-    }
-}
-
-/// Standard streams, kept descriptors and the program in their places; everything else closed. Returns where the
-/// program's descriptor went.
-pub(super) fn descriptors(prepared: &Prepared) -> Result<usize, Errno> {
-    for (number, &from) in prepared.stdio.iter().enumerate() {
-        place(from, number, false)?;
-    }
-    let mut next = 3;
-    for &from in &prepared.keep {
-        place(from, next, false)?;
-        next += 1;
-    }
-    let program = next;
-    if let Some(from) = prepared.program {
-        place(from, program, true)?;
-        next += 1;
-    }
-    sys(libc::SYS_close_range, [next, u32::MAX as usize, 0, 0, 0])?;
-    Ok(program)
-}
-
-/// `dup3(2)`, which refuses to copy a descriptor onto itself: then only the flag changes.
-fn place(from: i32, to: usize, close_on_exec: bool) -> Result<(), Errno> {
-    if from as usize == to {
-        let flag = usize::from(close_on_exec) * libc::FD_CLOEXEC as usize;
-        return sys(libc::SYS_fcntl, [to, libc::F_SETFD as usize, flag, 0, 0]).map(drop);
-    }
-    let flag = usize::from(close_on_exec) * CLOEXEC;
-    sys(libc::SYS_dup3, [from as usize, to, flag, 0, 0]).map(drop)
-}
-
-/// Never returns on success.
-pub(super) fn exec(prepared: &Prepared, program: usize) -> Errno {
-    default_signals();
-    let none = 0_u64;
-    let unblock = [libc::SIG_SETMASK as usize, &raw const none as usize, 0, 8, 0];
-    if let Err(errno) = sys(libc::SYS_rt_sigprocmask, unblock) {
-        return errno;
-    }
-    let (argv, envp) = (prepared.argv.as_ptr() as usize, prepared.envp.as_ptr() as usize);
-    if prepared.program.is_some() {
-        let result = sys(libc::SYS_execveat, [program, c"".as_ptr() as usize, argv, envp, AT_EMPTY_PATH]);
-        return result.err().unwrap_or(Errno::IO);
-    }
-    // As execvp(3): go on past what is not there, remember what may not be executed.
-    let mut found = Errno::NOENT;
-    for &candidate in &prepared.candidates {
-        match sys(libc::SYS_execve, [candidate as usize, argv, envp, 0, 0]) {
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(Errno::ACCESS) => found = Errno::ACCESS,
-            Err(errno) => return errno,
-            Ok(_) => return Errno::IO,
-        }
-    }
-    found
-}
-
-/// Every signal to its default. `CLONE_CLEAR_SIGHAND` resets handlers, but what the parent ignores (Rust's runtime:
-/// SIGPIPE; a shell's background job: SIGINT) would stay ignored, through `execve` too.
-fn default_signals() {
-    // `struct sigaction` of the kernel: SIG_DFL, no flags, no restorer, an empty mask.
-    let default = [0_u64; 4];
-    for signal in 1..=64 {
-        // SIGKILL and SIGSTOP refuse.
-        let _ = sys(libc::SYS_rt_sigaction, [signal, default.as_ptr() as usize, 0, 8, 0]);
-    }
-}
-
-const CLOEXEC: usize = libc::O_CLOEXEC as usize;
-const OPEN_TREE_CLONE: usize = 1;
-const ATTR_RDONLY: u64 = 1;
-
-/// `struct mount_attr`, linux/mount.h.
-#[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns: u64,
-}
-
-impl MountAttr {
-    const NONE: Self = Self { set: 0, clear: 0, propagation: 0, userns: 0 };
-}
-
-fn set_attributes(dir: usize, path: &CStr, flags: usize, attributes: &MountAttr) -> Result<(), Errno> {
-    let pointer = (&raw const *attributes) as usize;
-    sys(libc::SYS_mount_setattr, [dir, path.as_ptr() as usize, flags, pointer, size_of::<MountAttr>()])
-        .map(drop)
-}
-
-fn move_mount(from: usize, to: usize, path: &CStr) -> Result<(), Errno> {
-    const F_EMPTY_PATH: usize = 0x4;
-    const T_EMPTY_PATH: usize = 0x40;
-    let flags = if path.is_empty() { F_EMPTY_PATH | T_EMPTY_PATH } else { F_EMPTY_PATH };
-    sys(libc::SYS_move_mount, [from, c"".as_ptr() as usize, to, path.as_ptr() as usize, flags]).map(drop)
-}
-
-fn new_mount(fs: &CStr, options: &[(CString, Option<CString>)], attributes: u64) -> Result<Raw, Errno> {
-    const SET_FLAG: usize = 0;
-    const SET_STRING: usize = 1;
-    const CREATE: usize = 6;
-    let context = Raw(sys(libc::SYS_fsopen, [fs.as_ptr() as usize, 1, 0, 0, 0])?);
-    for (key, value) in options {
-        let (command, value) = match value {
-            Some(value) => (SET_STRING, value.as_ptr() as usize),
-            None => (SET_FLAG, 0),
-        };
-        sys(libc::SYS_fsconfig, [context.0, command, key.as_ptr() as usize, value, 0])?;
-    }
-    sys(libc::SYS_fsconfig, [context.0, CREATE, 0, 0, 0])?;
-    sys(libc::SYS_fsmount, [context.0, 1, attributes as usize, 0, 0]).map(Raw)
-}
-
-fn mask(path: &CStr) -> Result<(), Errno> {
-    let target = match Raw::open_target(path) {
-        Err(Errno::NOENT) => return Ok(()),
-        other => other?,
-    };
-    if target.is_dir()? {
-        let empty = new_mount(c"tmpfs", &[], ATTR_RDONLY)?;
-        return move_mount(empty.0, target.0, c"");
-    }
-    // Only a mount of the caller's own namespace can be cloned, so the parent cannot have opened it.
-    let null = c"/dev/null".as_ptr() as usize;
-    let clone = Raw(sys(libc::SYS_open_tree, [AT_FDCWD, null, OPEN_TREE_CLONE | CLOEXEC, 0, 0])?);
-    move_mount(clone.0, target.0, c"")
-}
-
-/// Groups before user, for only root may set them; the bounding set before the user, for only a process with
-/// CAP_SETPCAP may shrink it; capabilities last, kept across the change of user by PR_SET_KEEPCAPS.
-fn become_user(c: &Credentials) -> Result<(), Errno> {
-    const LAST_KNOWN: u32 = 63;
-    for capability in 0..=LAST_KNOWN {
-        if c.capabilities.bounding & (1 << capability) != 0 {
-            continue;
-        }
-        match prctl(libc::PR_CAPBSET_DROP, capability as usize, 0) {
-            // The kernel knows no capability of this number, and none above it.
-            Err(Errno::INVAL) => break,
-            other => other?,
-        }
-    }
-    prctl(libc::PR_SET_KEEPCAPS, 1, 0)?;
-    sys(libc::SYS_setgroups, [c.groups.len(), c.groups.as_ptr() as usize, 0, 0, 0])?;
-    let (gid, uid) = (c.gid as usize, c.uid as usize);
-    sys(libc::SYS_setresgid, [gid, gid, gid, 0, 0])?;
-    sys(libc::SYS_setresuid, [uid, uid, uid, 0, 0])?;
-    set_capabilities(&c.capabilities)?;
-    prctl(libc::PR_SET_KEEPCAPS, 0, 0)?;
-    for capability in 0..=LAST_KNOWN {
-        if c.capabilities.ambient & (1 << capability) != 0 {
-            prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as usize, capability as usize)?;
-        }
-    }
-    if c.no_new_privileges {
-        prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
-    }
-    Ok(())
-}
-
-/// `capset(2)`, version 3: two halves of 32 bits.
-fn set_capabilities(c: &Capabilities) -> Result<(), Errno> {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = [VERSION_3, 0];
-    let half = |shift: u32| [c.effective, c.permitted, c.inheritable].map(|set| (set >> shift) as u32);
-    let data = [half(0), half(32)];
-    sys(libc::SYS_capset, [header.as_ptr() as usize, data.as_ptr() as usize, 0, 0, 0]).map(drop)
-}
-
-fn prctl(option: i32, a: usize, b: usize) -> Result<(), Errno> {
-    sys(libc::SYS_prctl, [option as usize, a, b, 0, 0]).map(drop)
-}
-
-/// A descriptor of the child's own, closed when done with.
-struct Raw(usize);
-
-impl Raw {
-    /// Opens a relative path beneath the working directory, the new root, following no link: an image whose
-    /// `/proc` is a link must not choose where proc is mounted (CVE-2019-19921).
-    fn open_target(path: &CStr) -> Result<Self, Errno> {
-        const NO_MAGICLINKS: u64 = 0x02;
-        const NO_SYMLINKS: u64 = 0x04;
-        const BENEATH: u64 = 0x08;
-        let how: [u64; 3] =
-            [(libc::O_PATH | libc::O_CLOEXEC) as u64, 0, NO_MAGICLINKS | NO_SYMLINKS | BENEATH];
-        let pointers = [AT_FDCWD, path.as_ptr() as usize, how.as_ptr() as usize, size_of_val(&how), 0];
-        sys(libc::SYS_openat2, pointers).map(Self)
-    }
-
-    fn is_dir(&self) -> Result<bool, Errno> {
-        let mut statx = std::mem::MaybeUninit::<libc::statx>::zeroed();
-        let args = [
-            self.0,
-            c"".as_ptr() as usize,
-            AT_EMPTY_PATH,
-            libc::STATX_TYPE as usize,
-            statx.as_mut_ptr() as usize,
-        ];
-        sys(libc::SYS_statx, args)?;
-        // SAFETY: zeroed is a valid statx, and the kernel has filled it in.
-        let mode = unsafe { statx.assume_init() }.stx_mode;
-        Ok(u32::from(mode) & libc::S_IFMT == libc::S_IFDIR)
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // Nothing can be done about a failing close, and the descriptor is gone all the same.
-        let _ = sys(libc::SYS_close, [self.0, 0, 0, 0, 0]);
-    }
-}
-
-fn fd(fd: &Arc<OwnedFd>) -> usize {
-    fd.as_raw_fd() as usize
-}
-
-fn sys(number: i64, args: [usize; 5]) -> Result<usize, Errno> {
-    // SAFETY: every call in this file passes pointers to live values of the size that the call reads or writes:
-    // C strings of the script, or locals of the calling function.
-    unsafe { raw::call(number, args) }
 }

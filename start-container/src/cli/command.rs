@@ -15,7 +15,7 @@ use super::Context;
 use super::relay::{self, Ends, Foreground};
 use super::subcontainer::find;
 use crate::engine::plan::Relaxations;
-use crate::engine::process;
+use crate::engine::{self, process};
 use crate::error::{Failure, Result};
 use crate::subcontainer::{self as sub, Io};
 
@@ -131,7 +131,6 @@ impl Launch {
             options: &options,
             relaxations: Relaxations { shared_dev_sys: self.shared_dev_sys, shared_run: self.shared_run },
             publish_proc: true,
-            guarded: true,
             io: io.clone(),
         };
         let sub::Launched { leader, terminal, guard } = machine.launch(&rootfs, &launch)?;
@@ -162,31 +161,28 @@ impl Exec {
         let (mut io, stderr) =
             relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
         let group = machine.command_group(&leader)?;
-        let guard = match machine.guard(&group) {
-            Ok(guard) => guard,
-            Err(failure) => {
-                group.retire();
-                return Err(failure);
-            }
-        };
-        let (process, terminal) = match machine.exec(&leader, command, &options, &io, group.clone()) {
+        let started = machine.exec(&leader, command, &options, &io, group.clone());
+        let sub::Started { process, terminal, guard } = match started {
             Ok(started) => started,
             Err(failure) => {
-                guard.dismiss(|| group.retire());
+                group.retire();
                 return Err(failure);
             }
         };
         close_streams(&mut io)?;
         let outcome =
             Foreground { process: &process, signals, ends: Ends::of_terminals(terminal, stderr) }.run()?;
-        guard.dismiss(|| group.retire());
+        match guard {
+            Some(guard) => guard.dismiss(|| group.retire()),
+            None => group.retire(),
+        }
         Ok(ended(&outcome))
     }
 }
 
 /// Our copies of what the process has now: a reader must see the end when the process's own are closed.
 fn close_streams(io: &mut Io) -> Result<()> {
-    let null = Arc::new(sub::dev_null()?);
+    let null = Arc::new(engine::dev_null()?);
     io.stdio = [Arc::clone(&null), Arc::clone(&null), null];
     Ok(())
 }

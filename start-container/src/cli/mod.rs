@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use protocol::ErrorKind;
 
 use crate::error::{Failure, Result};
+use crate::sealed;
 use crate::subcontainer::Machine;
 
 mod attach;
@@ -110,10 +111,8 @@ impl Context {
     }
 
     fn open(&self, data_dir: &Path) -> Result<Machine> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Failure::new(ErrorKind::Kernel, "check user", "(root is needed to make containers)"));
-        }
-        Machine::open(data_dir, &self.run_dir)
+        need_root()?;
+        Machine::open(data_dir, &self.run_dir, None)
     }
 }
 
@@ -131,9 +130,10 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Subcontainer(command) => command.run(&context),
         Command::Image(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
-        Command::Daemon(daemon) => {
-            daemon.run(context.data_dir(), &context.run_dir).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Daemon(daemon) => need_root()
+            .and_then(|()| sealed::reexecute())
+            .and_then(|sealed| daemon.run(context.data_dir(), &context.run_dir, sealed))
+            .map(|()| ExitCode::SUCCESS),
         Command::BindMount(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::PipeWrap(command) => command.run(),
     };
@@ -143,8 +143,15 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+fn need_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorKind::Kernel, "check user", "(root is needed to make containers)"))
+}
+
 /// Says what failed, and what may help.
-pub(crate) fn report(failure: &Failure, json: bool) -> ExitCode {
+fn report(failure: &Failure, json: bool) -> ExitCode {
     if json {
         let error = serde_json::json!({ "error": { "message": failure.sentence(), "data": failure.data() } });
         output::error(&error.to_string());

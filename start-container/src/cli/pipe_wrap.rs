@@ -14,9 +14,9 @@ use protocol::ErrorKind;
 use rustix::event::{PollFd, PollFlags};
 
 use super::relay;
+use crate::engine::pipe;
 use crate::engine::{compile, process};
 use crate::error::{Failure, Result};
-use crate::subcontainer::pipe;
 
 #[derive(Debug, Args)]
 pub(super) struct PipeWrap {

@@ -5,13 +5,33 @@
 //!          (pure)             (opens what                (the child)
 //!                              must be open)
 //! ```
+//! A process of the host's is cloned from the host's own memory; one of a command line's is cloned by a [`guard`].
 //! [`plan`] and [`user`] decide, [`compile`] prepares handles, `linux::spawn` applies. Nothing here knows about
 //! the CLI, the host or where a rootfs comes from.
 
 pub(crate) mod cgroup;
 pub(crate) mod compile;
 pub(crate) mod device;
+pub(crate) mod guard;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod terminal;
 pub(crate) mod user;
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{Failure, Result};
+
+/// A pipe, both ends close-on-exec.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| Failure::kernel("create pipe", "", errno))
+}
+
+/// `/dev/null`, read and write.
+pub(crate) fn dev_null() -> Result<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Failure::kernel("open", "/dev/null", errno))
+}

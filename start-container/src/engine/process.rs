@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::cgroup::Group;
 use crate::error::{Failure, Result, kind_of};
+use crate::sealed::Sealed;
 
 /// A process that this one started, with everything that it starts in turn.
 ///
@@ -24,8 +25,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts what `script` says, in `group`.
-    pub(crate) fn start(mut script: Script, group: Group) -> Result<Self> {
+    /// Starts what `script` says, in `group`, from this process's own memory: hence the proof.
+    pub(crate) fn start(_proof: &Sealed, mut script: Script, group: Group) -> Result<Self> {
         script.cgroup = Some(group.handle());
         let Spawned { pid, pidfd } = linux::spawn::spawn(&script).map_err(failure)?;
         Ok(Self { pid: pid.as_raw_nonzero().get(), pidfd: Arc::new(pidfd), group })

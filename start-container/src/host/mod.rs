@@ -20,6 +20,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Failure, Result};
+use crate::sealed::Sealed;
 use crate::subcontainer::Machine;
 
 mod connection;
@@ -45,7 +46,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn run(self, data_dir: &Path, run_dir: &Path) -> Result<()> {
+    pub(crate) fn run(self, data_dir: &Path, run_dir: &Path, sealed: Sealed) -> Result<()> {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
         tracing_subscriber::fmt()
@@ -53,7 +54,7 @@ impl Daemon {
             .with_writer(std::io::stderr)
             .with_target(false)
             .init();
-        let machine = Machine::open(data_dir, run_dir)?;
+        let machine = Machine::open(data_dir, run_dir, Some(sealed))?;
         machine.open_all()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -72,10 +73,11 @@ impl Daemon {
         };
         let (socket, _only_one) = self.door(machine.data_dir())?;
         let host = Host::new(machine);
-        let listener = listen(&socket)?;
-        tokio::spawn(recover::recover(Arc::clone(&host)));
+        // Before anybody can connect: whoever finds the door open may at once ask for its end.
         let mut terminate = signal(SignalKind::terminate()).map_err(fail("watch SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fail("watch SIGINT"))?;
+        let listener = listen(&socket)?;
+        tokio::spawn(recover::recover(Arc::clone(&host)));
         tracing::info!("listening on {}", socket.display());
         let methods = Arc::new(methods::methods(&host)?);
         loop {

@@ -24,8 +24,9 @@ use crate::engine::cgroup::Group;
 use crate::engine::plan::Relaxations;
 use crate::engine::process::{self, Process};
 use crate::engine::terminal;
+use crate::engine::{dev_null, pipe};
 use crate::error::{Failure, Result};
-use crate::subcontainer::{Io, Launch, Launched, check_guid, dev_null, pipe};
+use crate::subcontainer::{Io, Launch, Launched, Started, check_guid};
 
 /// Bytes that `exec` keeps of each stream: two of them, in base64, fit into one line of the protocol.
 const MAX_BUFFER: u64 = 8 * 1024 * 1024;
@@ -81,7 +82,6 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
             options: &p.options,
             relaxations: Relaxations { shared_dev_sys: p.shared_dev_sys, shared_run: p.shared_run },
             publish_proc: false,
-            guarded: false,
             io,
         };
         let Launched { leader, terminal, .. } = worker.machine.launch(&rootfs, &launch)?;
@@ -163,7 +163,8 @@ pub(super) async fn spawn(host: Arc<Host>, call: Call, p: SpawnParams) -> Answer
         let own = group.clone();
         let start = blocking(move || {
             let (io, mut ends) = streams(&p.streams)?;
-            let (process, terminal) = start(&worker, &running, &p.command, &p.options, &io, own)?;
+            let Started { process, terminal, .. } =
+                start(&worker, &running, &p.command, &p.options, &io, own)?;
             let terminal = keep_terminal(&mut ends, terminal);
             Ok((process, ends, terminal))
         });
@@ -222,7 +223,7 @@ pub(super) async fn exec(host: Arc<Host>, call: Call, p: ExecParams) -> Answer<E
         let wanted =
             Streams { stdin: wanted(has_input), stdout: Stdio::Pipe, stderr: Stdio::Pipe, terminal: None };
         let (io, ends) = streams(&wanted)?;
-        let (process, _) = start(&worker, &running, &command, &options, &io, own)?;
+        let Started { process, .. } = start(&worker, &running, &command, &options, &io, own)?;
         Ok((process, ends))
     });
     let (started, stopped_early) = started_or_stopped(start, &group, &mut stop).await;
@@ -339,7 +340,7 @@ fn start(
     options: &protocol::process::CommandOptions,
     io: &Io,
     group: Group,
-) -> Result<(Process, Option<OwnedFd>)> {
+) -> Result<Started> {
     let started = host.machine.exec(&running.leader, command, options, io, group.clone());
     started.inspect_err(|_| group.retire())
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use images::{Rootfs, Store};
-use linux::spawn::Program;
+use linux::spawn::{Program, Script};
 use protocol::ErrorKind;
 use protocol::image::ImageConfig;
 use protocol::process::{CommandOptions, Outcome, TerminalSize};
@@ -27,19 +27,18 @@ use rustix::io::Errno;
 use volumes::Sources;
 
 use crate::engine::cgroup::{Group, Hierarchy};
+use crate::engine::guard::{Guard, Init};
 use crate::engine::plan::Relaxations;
 use crate::engine::process::Process;
 use crate::engine::terminal::Terminal;
-use crate::engine::{compile, plan, process, user};
+use crate::engine::{compile, plan, user};
 use crate::error::{Failure, Result};
+use crate::sealed::Sealed;
 
 pub(crate) mod state;
 mod stats;
 
 use state::{LeaderRecord, Locked, State};
-
-/// Our PID 1, and the guard of a command whose caller is killed. Compiled by `build.rs`.
-const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start-container-init"));
 
 /// Everything on this machine that subcontainers are made of.
 #[derive(Debug)]
@@ -49,7 +48,8 @@ pub(crate) struct Machine {
     store: OnceLock<Store>,
     sources: OnceLock<Sources>,
     hierarchy: Hierarchy,
-    init: OnceLock<Arc<OwnedFd>>,
+    init: Init,
+    sealed: Option<Sealed>,
     commands: AtomicU64,
 }
 
@@ -111,7 +111,17 @@ pub(crate) struct Launched {
     pub(crate) leader: Leader,
     /// The host's end of its terminal, if it has one.
     pub(crate) terminal: Option<OwnedFd>,
-    /// What ends it when this process is killed, if that was asked for.
+    /// What ends it when this process is killed, if that is a command line.
+    pub(crate) guard: Option<Guard>,
+}
+
+/// A command that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) process: Process,
+    /// The host's end of its terminal, if it has one.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// What ends it when this process is killed, if that is a command line.
     pub(crate) guard: Option<Guard>,
 }
 
@@ -126,14 +136,14 @@ pub(crate) struct Launch<'a> {
     pub(crate) relaxations: Relaxations,
     /// Show the container's proc on the host side of the rootfs.
     pub(crate) publish_proc: bool,
-    /// It ends when this process is killed.
-    pub(crate) guarded: bool,
     pub(crate) io: Io,
 }
 
 impl Machine {
     /// Opens the data directory, making what is missing of it.
-    pub(crate) fn open(data_dir: &Path, run_dir: &Path) -> Result<Self> {
+    ///
+    /// Without `sealed`, processes are started through guards: they end when this process is killed.
+    pub(crate) fn open(data_dir: &Path, run_dir: &Path, sealed: Option<Sealed>) -> Result<Self> {
         let store = OnceLock::new();
         if !data_dir.exists() {
             drop(store.set(Store::open(data_dir).map_err(Failure::from)?));
@@ -148,7 +158,8 @@ impl Machine {
             hierarchy: Hierarchy::open()?,
             data_dir,
             run_dir: run_dir.to_owned(),
-            init: OnceLock::new(),
+            init: Init::default(),
+            sealed,
             commands: AtomicU64::new(0),
         })
     }
@@ -166,7 +177,7 @@ impl Machine {
     pub(crate) fn open_all(&self) -> Result<()> {
         self.store()?;
         self.sources()?;
-        self.init().map(drop)
+        self.init.get().map(drop)
     }
 
     /// Where mounts come from. Opened on first use.
@@ -272,9 +283,7 @@ impl Machine {
     fn end_orphans(&self, leader: &Leader) -> Result<()> {
         let own = leader.process.group.location().1;
         for (name, group) in leader.group.groups().into_iter().filter(|(name, _)| name != own) {
-            let caller = name.split_once('-').and_then(|(pid, _)| pid.parse::<i32>().ok());
-            let alive = caller.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-            if !alive {
+            if !caller_lives(&name) {
                 group.destroy()?;
             }
         }
@@ -325,7 +334,9 @@ impl Machine {
         let guid = rootfs.guid();
         let lock = self.lock(guid)?;
         let state = lock.read()?;
-        if let Some(leader) = self.find_leader(guid, &state)? {
+        if let Some(leader) = self.find_leader(guid, &state)?
+            && !ended_with_its_caller(&leader, &state)
+        {
             let pid = leader.process.pid;
             return Err(Failure::new(
                 ErrorKind::Exists,
@@ -415,14 +426,14 @@ impl Machine {
         let mut script = compile::container(&container, stdio)?;
         let mut report = None;
         if launch.command.is_none() {
-            script.program = Program::File(self.init()?);
+            script.program = Program::File(self.init.get()?);
             script.argv.truncate(1);
         } else if launch.init {
-            report = Some(beneath_init(&mut script, self.init()?)?);
+            report = Some(self.init.beneath(&mut script)?);
         }
-        let guard = launch.guarded.then(|| Guard::start(self.init()?, group)).transpose()?;
         let since = now();
-        let started = Process::start(script, group.clone()).and_then(|process| {
+        let (process, guard) = self.start(script, group.clone())?;
+        let settle = || {
             if let Some(report) = report {
                 report.wait(command.args)?;
             }
@@ -430,31 +441,40 @@ impl Machine {
             let start_time = state::start_time(process.pid).ok_or_else(|| {
                 Failure::new(ErrorKind::Exhausted, "read start time of process", process.pid)
             })?;
-            let group = group.location().1.to_owned();
-            write_down(LeaderRecord { pid: process.pid, start_time, since, group, image: image.clone() })
+            let name = group.location().1.to_owned();
+            let image = image.clone();
+            let guarded = guard.is_some();
+            write_down(LeaderRecord { pid: process.pid, start_time, since, group: name, guarded, image })
                 .inspect_err(|_| process.end())?;
-            Ok(process)
-        });
-        match (started, guard) {
-            (Ok(process), guard) => {
-                let root = match root_of(process.pid) {
-                    // It has ended already: nothing will run in it, and its files are where they were.
-                    Err(failure) if failure.kind == ErrorKind::NotFound => root,
-                    Err(failure) => {
-                        process.end();
-                        return Err(failure);
-                    }
-                    Ok(root) => root,
-                };
+            match root_of(process.pid) {
+                // It has ended already: nothing will run in it, and its files are where they were.
+                Err(failure) if failure.kind == ErrorKind::NotFound => Ok(root),
+                Err(failure) => {
+                    process.end();
+                    Err(failure)
+                }
+                Ok(root) => Ok(root),
+            }
+        };
+        match settle() {
+            Ok(root) => {
                 let leader = Leader { process, group: all.clone(), root: Arc::new(root), since, image };
                 Ok(Launched { leader, terminal: master, guard })
             }
-            (Err(failure), guard) => {
+            Err(failure) => {
                 if let Some(guard) = guard {
                     guard.dismiss(|| {});
                 }
                 Err(failure)
             }
+        }
+    }
+
+    /// Starts what `script` says.
+    fn start(&self, script: Script, group: Group) -> Result<(Process, Option<Guard>)> {
+        match &self.sealed {
+            Some(sealed) => Process::start(sealed, script, group).map(|process| (process, None)),
+            None => Guard::start(&self.init, script, group).map(|(process, guard)| (process, Some(guard))),
         }
     }
 
@@ -496,10 +516,8 @@ impl Machine {
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
     pub(crate) fn leader_ended(&self, guid: &str, pid: i32, outcome: &Outcome) -> Result<()> {
-        let lock = match self.lock(guid) {
-            Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
+        // Not made again by whoever finds it destroyed: somebody may kill this process before it is removed again.
+        let Some(lock) = Locked::existing(&self.run_dir, guid)? else { return Ok(()) };
         let state = lock.read()?;
         if state.leader.as_ref().is_none_or(|leader| leader.pid != pid) {
             return Ok(());
@@ -533,7 +551,7 @@ impl Machine {
         options: &CommandOptions,
         io: &Io,
         group: Group,
-    ) -> Result<(Process, Option<OwnedFd>)> {
+    ) -> Result<Started> {
         let command = plan::Command { args, options, image: &leader.image, terminal: io.terminal.is_some() };
         let user = user::look_up(leader.root.as_fd(), command.user())?;
         let oci = plan::process(&command, &user)?;
@@ -543,17 +561,13 @@ impl Machine {
         };
         let (stdio, master) = streams(io, terminal, user.uid)?;
         let script = compile::join(&oci, &leader.process.pidfd, stdio)?;
-        let process = Process::start(script, group).map_err(|failure| match failure.errno() {
+        let started = self.start(script, group);
+        let (process, guard) = started.map_err(|failure| match failure.errno() {
             // So the kernel refuses a process in a pid namespace whose first one is on its way out.
             Some(Errno::NOMEM) if leader.is_ending() => leader.not_running(),
             _ => failure,
         })?;
-        Ok((process, master))
-    }
-
-    /// A guard that ends all in a group when this process is killed.
-    pub(crate) fn guard(&self, group: &Group) -> Result<Guard> {
-        Guard::start(self.init()?, group)
+        Ok(Started { process, terminal: master, guard })
     }
 
     /// Adds a mount; a running container sees it at once.
@@ -647,93 +661,6 @@ impl Machine {
         };
         Ok(stats::of(&pids))
     }
-
-    fn init(&self) -> Result<Arc<OwnedFd>> {
-        if let Some(init) = self.init.get() {
-            return Ok(Arc::clone(init));
-        }
-        let file = linux::memfd::memfd_sealed(c"start-container-init", INIT)
-            .map_err(|errno| Failure::kernel("load", "start-container-init", errno))?;
-        Ok(Arc::clone(self.init.get_or_init(|| Arc::new(file))))
-    }
-}
-
-/// The pipe on which our init says that a command beneath it could not be executed.
-struct InitReport {
-    pipe: OwnedFd,
-    /// This process's copy of the writing end, closed before waiting.
-    write: Arc<OwnedFd>,
-}
-
-/// Turns a script that executes a command into one that executes init, which executes the command.
-fn beneath_init(script: &mut linux::spawn::Script, init: Arc<OwnedFd>) -> Result<InitReport> {
-    let (pipe, write) = pipe()?;
-    let write = Arc::new(write);
-    let Program::Candidates(candidates) = std::mem::replace(&mut script.program, Program::File(init)) else {
-        return Err(Failure::new(ErrorKind::Internal, "run beneath init", ""));
-    };
-    let text = |text: String| std::ffi::CString::new(text).unwrap_or_default();
-    let mut argv = vec![text("start-container-init".into()), text(candidates.len().to_string())];
-    argv.extend(candidates);
-    argv.append(&mut script.argv);
-    script.argv = argv;
-    script.keep.push(Arc::clone(&write));
-    Ok(InitReport { pipe, write })
-}
-
-impl InitReport {
-    fn wait(self, args: &[String]) -> Result<()> {
-        drop(self.write);
-        let mut errno = [0];
-        match rustix::io::read(&self.pipe, &mut errno) {
-            Ok(0) => Ok(()),
-            Ok(_) => {
-                let program = args.first().map_or("", String::as_str);
-                Err(process::exec_failure(program, Errno::from_raw_os_error(i32::from(errno[0]))))
-            }
-            Err(errno) => Err(Failure::kernel("wait for init", "", errno)),
-        }
-    }
-}
-
-/// A small process that outlives this one: if this one is killed, it ends everything in a group.
-#[derive(Debug)]
-pub(crate) struct Guard {
-    pipe: OwnedFd,
-    pidfd: OwnedFd,
-}
-
-impl Guard {
-    fn start(init: Arc<OwnedFd>, group: &Group) -> Result<Self> {
-        let (read, write) = pipe()?;
-        let null = Arc::new(dev_null()?);
-        let fail = |errno| Failure::kernel("start guard", "", errno);
-        let kill = group.kill_handle().map_err(fail)?;
-        let (parent, name) = group.location();
-        let script = linux::spawn::Script {
-            namespaces: 0,
-            pid_namespace: None,
-            cgroup: None,
-            ops: vec![linux::spawn::Op::Session { controlling_terminal: false }],
-            stdio: [Arc::clone(&null), Arc::clone(&null), null],
-            keep: vec![Arc::new(read), Arc::new(kill), parent],
-            closed_ops: Vec::new(),
-            program: Program::File(init),
-            argv: vec![c"start-container-guard".to_owned(), std::ffi::CString::new(name).unwrap_or_default()],
-            envp: Vec::new(),
-        };
-        let spawned = linux::spawn::spawn(&script).map_err(process::failure)?;
-        Ok(Self { pipe: write, pidfd: spawned.pidfd })
-    }
-
-    /// The command has ended by itself: the guard has nothing to do any more. Does something while it ends.
-    pub(crate) fn dismiss(self, meanwhile: impl FnOnce()) {
-        // If either fails the guard is gone already.
-        let _gone = rustix::io::write(&self.pipe, b".");
-        meanwhile();
-        // Waited for here, since not every init reaps what it inherits.
-        let _gone = linux::pidfd::wait(&self.pidfd);
-    }
 }
 
 /// The streams that the process gets, and the host's end of its terminal.
@@ -759,16 +686,22 @@ fn streams(io: &Io, terminal: Option<Terminal>, uid: u32) -> Result<([Arc<OwnedF
     Ok((stdio, Some(master)))
 }
 
-/// A pipe, both ends close-on-exec.
-pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|errno| Failure::kernel("create pipe", "", errno))
+/// Whether the process that made a group is there (see [`Machine::command_name`]).
+fn caller_lives(group: &str) -> bool {
+    let caller = group.split_once('-').and_then(|(pid, _)| pid.parse::<i32>().ok());
+    caller.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
 }
 
-/// `/dev/null`, read and write.
-pub(crate) fn dev_null() -> Result<OwnedFd> {
-    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Failure::kernel("open", "/dev/null", errno))
+/// Whether a leader's guard ends it just now, because the command line that launched it was killed. Returns when it
+/// has.
+fn ended_with_its_caller(leader: &Leader, state: &State) -> bool {
+    let orphaned = |record: &LeaderRecord| record.guarded && !caller_lives(&record.group);
+    if !state.leader.as_ref().is_some_and(orphaned) {
+        return false;
+    }
+    let mut fds = [rustix::event::PollFd::new(&leader.process.pidfd, rustix::event::PollFlags::IN)];
+    let guards_patience = rustix::event::Timespec { tv_sec: 5, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&guards_patience)).is_ok_and(|ready| ready > 0)
 }
 
 /// The root directory of a process, as it sees it.

@@ -31,6 +31,9 @@ pub(crate) struct LeaderRecord {
     pub(crate) since: u64,
     /// The name of its group beneath the subcontainer's.
     pub(crate) group: String,
+    /// It ends with the process that launched it.
+    #[serde(default)]
+    pub(crate) guarded: bool,
     /// How its image wants commands to be run.
     #[serde(default)]
     pub(crate) image: ImageConfig,
@@ -63,19 +66,31 @@ const FILE: &str = "state.json";
 impl Locked {
     /// Makes the directory if it is not there, and waits for the lock.
     pub(crate) fn acquire(run_dir: &Path, guid: &str) -> Result<Self> {
+        loop {
+            let path = run_dir.join(guid);
+            make_dir(run_dir)
+                .and_then(|()| make_dir(&path))
+                .map_err(|errno| Failure::kernel("lock", path.display(), errno))?;
+            if let Some(locked) = Self::existing(run_dir, guid)? {
+                return Ok(locked);
+            }
+        }
+    }
+
+    /// Waits for the lock. None when there is no such directory, or none any more.
+    pub(crate) fn existing(run_dir: &Path, guid: &str) -> Result<Option<Self>> {
         let path = run_dir.join(guid);
         let fail = |errno| Failure::kernel("lock", path.display(), errno);
         loop {
-            make_dir(run_dir).and_then(|()| make_dir(&path)).map_err(fail)?;
             let dir = match open_dir(&path) {
-                Err(Errno::NOENT) => continue,
+                Err(Errno::NOENT) => return Ok(None),
                 other => other.map_err(fail)?,
             };
             rustix::fs::flock(&dir, FlockOperation::LockExclusive).map_err(fail)?;
-            // Whoever had the lock may have removed the directory.
+            // Whoever had the lock may have removed the directory, and somebody else made another one.
             let (Ok(ours), Ok(there)) = (rustix::fs::fstat(&dir), rustix::fs::stat(&path)) else { continue };
             if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino) {
-                return Ok(Self { path, dir });
+                return Ok(Some(Self { path, dir }));
             }
         }
     }

@@ -16,16 +16,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::cli::{Rootfs, Running, binary, finish};
 use tests::rpc::bytes;
-use tests::{Cli, Host, Machine, Rpc, isolated, machine::Processes};
-
-#[track_caller]
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(10), "not within ten seconds: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use tests::{Cli, Host, Machine, Rpc, eventually, isolated, machine::Processes};
 
 #[track_caller]
 fn outside(words: &[&str]) {

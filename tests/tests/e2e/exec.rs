@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tests::{Cli, isolated};
+use tests::{Cli, eventually, isolated};
 
 #[test]
 fn s6_exec_joins_every_namespace_of_the_leader() {
@@ -95,7 +95,7 @@ fn s9_killing_the_command_line_ends_everything_it_started() {
         let sleepers = || {
             cli.exec(&rootfs, &[], &["sh", "-c", "cat /proc/[0-9]*/comm | grep -c sleep; true"]).ok().out()
         };
-        assert_eq!(sleepers(), "6");
+        eventually("all sleep", || sleepers() == "6");
         child.kill().unwrap();
         child.wait().unwrap();
         let start = Instant::now();

@@ -1,0 +1,404 @@
+//! The child of a script: the clone, and all that it does until `execve`.
+
+use super::script::{self, Flat, NONE, credentials, op};
+use super::{Result, nr, raw};
+
+/// Where a script stopped. Written by the child; read after it has gone, or has become its program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// 0 as long as nothing has failed, else one of [`stage`].
+    pub stage: u64,
+    /// Which step of that stage.
+    pub step: u64,
+    /// The kernel's error.
+    pub errno: u64,
+}
+
+/// Parts of a child's life.
+pub mod stage {
+    /// Joining the pid namespace, before the clone.
+    pub const PID_NAMESPACE: u64 = 1;
+    /// The clone itself.
+    pub const CLONE: u64 = 2;
+    /// A step.
+    pub const OP: u64 = 3;
+    /// Descriptors.
+    pub const DESCRIPTORS: u64 = 4;
+    /// A step after that.
+    pub const CLOSED_OP: u64 = 5;
+    /// `execve`.
+    pub const EXEC: u64 = 6;
+}
+
+struct Child {
+    script: Flat,
+    report: *mut Report,
+}
+
+const CLONE_VM: u64 = 0x100;
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Starts the child. Returns its id when it runs its program, or when it has written to `report` and ended.
+///
+/// `args` says what is particular to the caller: the stack, how the child is waited for, and where its handle goes.
+///
+/// # Safety
+/// The stack in `args` is of at least 16 KiB and nobody uses it; all signals are blocked.
+pub unsafe fn vfork(script: Flat, mut args: raw::CloneArgs, report: &mut Report) -> Result<usize> {
+    args.flags |= script.word(script::NAMESPACES) | CLONE_CLEAR_SIGHAND | CLONE_VM | CLONE_VFORK;
+    let cgroup = script.word(script::CGROUP);
+    if cgroup != NONE {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup;
+    }
+    let mut child = Child { script, report };
+    // SAFETY: `run` reads `child`, which outlives the suspension, and writes only `report`, which nobody else uses.
+    unsafe { raw::clone3(&args, run, (&raw mut child).cast()) }
+}
+
+/// The child's whole life until `execve`.
+unsafe extern "C" fn run(argument: *mut u8) -> i32 {
+    // SAFETY: `vfork` passes a `Child` that lives until the parent resumes.
+    let child = unsafe { &*argument.cast::<Child>() };
+    let report = apply(child.script);
+    // SAFETY: `report` is valid and the parent is suspended. Volatile, since the compiler sees no reader.
+    unsafe { core::ptr::write_volatile(child.report, report) };
+    1
+}
+
+/// Returns only when something has failed.
+fn apply(script: Flat) -> Report {
+    let failed = |stage, step: usize, errno: i32| Report { stage, step: step as u64, errno: errno as u64 };
+    if let Err((i, errno)) = steps(script, script::OPS) {
+        return failed(stage::OP, i, errno);
+    }
+    let program = match descriptors(script) {
+        Ok(program) => program,
+        Err(errno) => return failed(stage::DESCRIPTORS, 0, errno),
+    };
+    if let Err((i, errno)) = steps(script, script::CLOSED_OPS) {
+        return failed(stage::CLOSED_OP, i, errno);
+    }
+    failed(stage::EXEC, 0, exec(script, program))
+}
+
+fn steps(script: Flat, header: usize) -> core::result::Result<(), (usize, i32)> {
+    let place = script.word(header) as usize;
+    for i in 0..script.word(header + 1) as usize {
+        let at = place + i * script::STEP;
+        let args = [1, 2, 3, 4, 5].map(|n| script.word(at + n));
+        step(script, script.word(at), args).map_err(|errno| (i, errno))?;
+    }
+    Ok(())
+}
+
+const AT_FDCWD: usize = -100_isize as usize;
+const AT_EMPTY_PATH: usize = 0x1000;
+const AT_RECURSIVE: usize = 0x8000;
+const MNT_DETACH: usize = 2;
+const TIOCSCTTY: usize = 0x540e;
+const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
+const PR_SET_PDEATHSIG: usize = 1;
+
+const ENOENT: i32 = 2;
+const EIO: i32 = 5;
+const EACCES: i32 = 13;
+const ENOTDIR: i32 = 20;
+const EINVAL: i32 = 22;
+const ENOSYS: i32 = 38;
+
+/// Applies one step.
+fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Result<()> {
+    let number = |word: u64| word as usize;
+    let address = |place: u64| script.address(place);
+    match what {
+        op::JOIN_NAMESPACES => done(nr::SETNS, [number(a), number(b)]),
+        op::ROOT_PROPAGATION => {
+            set_attributes(AT_FDCWD, c"/", AT_RECURSIVE, &MountAttr { propagation: a, ..MountAttr::NONE })
+        }
+        op::CHDIR => done(nr::CHDIR, [address(a)]),
+        op::MOUNT_TREE => {
+            let target = Raw::open_target(address(b))?;
+            move_mount(number(a), target.0)
+        }
+        op::MOUNT_NEW => {
+            let target = Raw::open_target(address(e))?;
+            let mount = new_mount(script, address(a), b, c, d)?;
+            move_mount(mount.0, target.0)
+        }
+        op::MASK => mask(script, address(a)),
+        op::READ_ONLY => read_only(address(a)),
+        op::READ_ONLY_ROOT => {
+            set_attributes(AT_FDCWD, c".", 0, &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE })
+        }
+        op::PIVOT_ROOT => {
+            let here = c".".as_ptr() as usize;
+            done(nr::PIVOT_ROOT, [here, here])?;
+            done(nr::UMOUNT2, [here, MNT_DETACH])?;
+            done(nr::CHDIR, [c"/".as_ptr() as usize])
+        }
+        op::HOSTNAME => done(nr::SETHOSTNAME, [address(a), number(b)]),
+        op::SESSION => {
+            done(nr::SETSID, [])?;
+            if a != 0 { done(nr::IOCTL, [0, TIOCSCTTY, 0]) } else { Ok(()) }
+        }
+        op::NEW_KEYRING => match done(nr::KEYCTL, [KEYCTL_JOIN_SESSION_KEYRING, 0]) {
+            Err(ENOSYS) => Ok(()),
+            other => other,
+        },
+        op::UMASK => done(nr::UMASK, [number(a)]),
+        op::RESOURCE_LIMIT => {
+            let limit = [b, c];
+            done(nr::PRLIMIT64, [0, number(a), limit.as_ptr() as usize, 0])
+        }
+        op::CREDENTIALS => become_user(script, number(a)),
+        op::DEATH_SIGNAL => prctl(PR_SET_PDEATHSIG, number(a), 0),
+        _ => Err(EINVAL),
+    }
+}
+
+const F_SETFD: usize = 2;
+const FD_CLOEXEC: usize = 1;
+
+/// Standard streams, kept descriptors and the program in their places; everything else closed. Returns where the
+/// program's descriptor went.
+fn descriptors(script: Flat) -> Result<usize> {
+    let mut next = 0;
+    for from in [0, 1, 2].map(|n| script.word(script::STDIO + n)).into_iter().chain(script.list(script::KEEP))
+    {
+        place(from as usize, next, false)?;
+        next += 1;
+    }
+    let program = next;
+    let from = script.word(script::PROGRAM);
+    if from != NONE {
+        place(from as usize, program, true)?;
+        next += 1;
+    }
+    done(nr::CLOSE_RANGE, [next, u32::MAX as usize, 0])?;
+    Ok(program)
+}
+
+/// `dup3(2)`, which refuses to copy a descriptor onto itself: then only the flag changes.
+fn place(from: usize, to: usize, close_on_exec: bool) -> Result<()> {
+    if from == to {
+        return done(nr::FCNTL, [to, F_SETFD, usize::from(close_on_exec) * FD_CLOEXEC]);
+    }
+    done(nr::DUP3, [from, to, usize::from(close_on_exec) * CLOEXEC])
+}
+
+const SIG_SETMASK: usize = 2;
+
+/// Never returns on success.
+fn exec(script: Flat, program: usize) -> i32 {
+    default_signals();
+    let none = 0_u64;
+    if let Err(errno) = done(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, 8]) {
+        return errno;
+    }
+    let (argv, envp) = (script.address(script.word(script::ARGV)), script.address(script.word(script::ENVP)));
+    if script.word(script::PROGRAM) != NONE {
+        let result = sys(nr::EXECVEAT, [program, c"".as_ptr() as usize, argv, envp, AT_EMPTY_PATH]);
+        return result.err().unwrap_or(EIO);
+    }
+    // As execvp(3): go on past what is not there, remember what may not be executed.
+    let mut found = ENOENT;
+    for candidate in script.list(script::CANDIDATES) {
+        match sys(nr::EXECVE, [candidate as usize, argv, envp]) {
+            Err(ENOENT | ENOTDIR) => {}
+            Err(EACCES) => found = EACCES,
+            Err(errno) => return errno,
+            Ok(_) => return EIO,
+        }
+    }
+    found
+}
+
+/// Every signal to its default. `CLONE_CLEAR_SIGHAND` resets handlers, but what the parent ignores (Rust's runtime:
+/// SIGPIPE; a shell's background job: SIGINT) would stay ignored, through `execve` too.
+fn default_signals() {
+    // `struct sigaction` of the kernel: SIG_DFL, no flags, no restorer, an empty mask.
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // SIGKILL and SIGSTOP refuse.
+        let _ = sys(nr::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8]);
+    }
+}
+
+const CLOEXEC: usize = 0o2_000_000;
+const O_PATH: usize = 0o10_000_000;
+const OPEN_TREE_CLONE: usize = 1;
+const ATTR_RDONLY: u64 = 1;
+
+/// `struct mount_attr`, linux/mount.h.
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+impl MountAttr {
+    const NONE: Self = Self { set: 0, clear: 0, propagation: 0, userns: 0 };
+}
+
+fn set_attributes(dir: usize, path: &core::ffi::CStr, flags: usize, attributes: &MountAttr) -> Result<()> {
+    let pointer = (&raw const *attributes) as usize;
+    done(nr::MOUNT_SETATTR, [dir, path.as_ptr() as usize, flags, pointer, size_of::<MountAttr>()])
+}
+
+fn move_mount(from: usize, to: usize) -> Result<()> {
+    const F_EMPTY_PATH: usize = 0x4;
+    const T_EMPTY_PATH: usize = 0x40;
+    let empty = c"".as_ptr() as usize;
+    done(nr::MOVE_MOUNT, [from, empty, to, empty, F_EMPTY_PATH | T_EMPTY_PATH])
+}
+
+/// `options`: the place of `count` pairs of places.
+fn new_mount(script: Flat, fs: usize, options: u64, count: u64, attributes: u64) -> Result<Raw> {
+    const FSOPEN_CLOEXEC: usize = 1;
+    const FSMOUNT_CLOEXEC: usize = 1;
+    const SET_FLAG: usize = 0;
+    const SET_STRING: usize = 1;
+    const CREATE: usize = 6;
+    let context = Raw(sys(nr::FSOPEN, [fs, FSOPEN_CLOEXEC])?);
+    for i in 0..count as usize {
+        let pair = options as usize + 2 * i;
+        let key = script.address(script.word(pair));
+        let (command, value) = match script.word(pair + 1) {
+            0 => (SET_FLAG, 0),
+            place => (SET_STRING, script.address(place)),
+        };
+        done(nr::FSCONFIG, [context.0, command, key, value, 0])?;
+    }
+    done(nr::FSCONFIG, [context.0, CREATE, 0, 0, 0])?;
+    sys(nr::FSMOUNT, [context.0, FSMOUNT_CLOEXEC, attributes as usize]).map(Raw)
+}
+
+fn mask(script: Flat, path: usize) -> Result<()> {
+    let target = match Raw::open_target(path) {
+        Err(ENOENT) => return Ok(()),
+        other => other?,
+    };
+    if target.is_dir()? {
+        let empty = new_mount(script, c"tmpfs".as_ptr() as usize, 0, 0, ATTR_RDONLY)?;
+        return move_mount(empty.0, target.0);
+    }
+    // Only a mount of the caller's own namespace can be cloned, so the parent cannot have opened it.
+    let null = c"/dev/null".as_ptr() as usize;
+    let clone = Raw(sys(nr::OPEN_TREE, [AT_FDCWD, null, OPEN_TREE_CLONE | CLOEXEC])?);
+    move_mount(clone.0, target.0)
+}
+
+fn read_only(path: usize) -> Result<()> {
+    let target = match Raw::open_target(path) {
+        Err(ENOENT) => return Ok(()),
+        other => other?,
+    };
+    let flags = OPEN_TREE_CLONE | CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE;
+    let clone = Raw(sys(nr::OPEN_TREE, [target.0, c"".as_ptr() as usize, flags])?);
+    let attributes = MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE };
+    set_attributes(clone.0, c"", AT_EMPTY_PATH | AT_RECURSIVE, &attributes)?;
+    move_mount(clone.0, target.0)
+}
+
+const PR_SET_KEEPCAPS: usize = 8;
+const PR_CAPBSET_DROP: usize = 24;
+const PR_SET_NO_NEW_PRIVS: usize = 38;
+const PR_CAP_AMBIENT: usize = 47;
+const PR_CAP_AMBIENT_RAISE: usize = 2;
+
+/// Groups before user, for only root may set them; the bounding set before the user, for only a process with
+/// CAP_SETPCAP may shrink it; capabilities last, kept across the change of user by PR_SET_KEEPCAPS.
+fn become_user(script: Flat, at: usize) -> Result<()> {
+    const LAST_KNOWN: usize = 63;
+    let [bounding, permitted, effective, inheritable, ambient] =
+        [0, 1, 2, 3, 4].map(|n| script.word(at + credentials::CAPABILITIES + n));
+    for capability in 0..=LAST_KNOWN {
+        if bounding & (1 << capability) != 0 {
+            continue;
+        }
+        match prctl(PR_CAPBSET_DROP, capability, 0) {
+            // The kernel knows no capability of this number, and none above it.
+            Err(EINVAL) => break,
+            other => other?,
+        }
+    }
+    prctl(PR_SET_KEEPCAPS, 1, 0)?;
+    let groups = script.address(script.word(at + credentials::GROUPS));
+    done(nr::SETGROUPS, [script.word(at + credentials::GROUPS + 1) as usize, groups])?;
+    let (gid, uid) =
+        (script.word(at + credentials::GID) as usize, script.word(at + credentials::UID) as usize);
+    done(nr::SETRESGID, [gid, gid, gid])?;
+    done(nr::SETRESUID, [uid, uid, uid])?;
+    set_capabilities([effective, permitted, inheritable])?;
+    prctl(PR_SET_KEEPCAPS, 0, 0)?;
+    for capability in 0..=LAST_KNOWN {
+        if ambient & (1 << capability) != 0 {
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)?;
+        }
+    }
+    if script.word(at + credentials::NO_NEW_PRIVILEGES) != 0 {
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    }
+    Ok(())
+}
+
+/// `capset(2)`, version 3: two halves of 32 bits.
+fn set_capabilities(sets: [u64; 3]) -> Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    let data = [sets.map(|set| set as u32), sets.map(|set| (set >> 32) as u32)];
+    done(nr::CAPSET, [header.as_ptr() as usize, data.as_ptr() as usize])
+}
+
+fn prctl(option: usize, a: usize, b: usize) -> Result<()> {
+    done(nr::PRCTL, [option, a, b, 0, 0])
+}
+
+/// A descriptor of the child's own, closed when done with.
+struct Raw(usize);
+
+impl Raw {
+    /// Opens a relative path beneath the working directory, the new root, following no link: an image whose
+    /// `/proc` is a link must not choose where proc is mounted (CVE-2019-19921).
+    fn open_target(path: usize) -> Result<Self> {
+        const NO_MAGICLINKS: u64 = 0x02;
+        const NO_SYMLINKS: u64 = 0x04;
+        const BENEATH: u64 = 0x08;
+        let how: [u64; 3] = [(O_PATH | CLOEXEC) as u64, 0, NO_MAGICLINKS | NO_SYMLINKS | BENEATH];
+        sys(nr::OPENAT2, [AT_FDCWD, path, how.as_ptr() as usize, size_of_val(&how)]).map(Self)
+    }
+
+    fn is_dir(&self) -> Result<bool> {
+        const STATX_TYPE: usize = 1;
+        const S_IFMT: u16 = 0o170_000;
+        const S_IFDIR: u16 = 0o040_000;
+        // `struct statx`: 256 bytes, the mode (16 bits) behind seven words of 32 bits.
+        let mut statx = [0_u16; 128];
+        let args = [self.0, c"".as_ptr() as usize, AT_EMPTY_PATH, STATX_TYPE, statx.as_mut_ptr() as usize];
+        done(nr::STATX, args)?;
+        Ok(statx[14] & S_IFMT == S_IFDIR)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // Nothing can be done about a failing close, and the descriptor is gone all the same.
+        let _ = sys(nr::CLOSE, [self.0]);
+    }
+}
+
+fn done<const N: usize>(number: usize, args: [usize; N]) -> Result<()> {
+    sys(number, args).map(drop)
+}
+
+fn sys<const N: usize>(number: usize, args: [usize; N]) -> Result<usize> {
+    // SAFETY: every call in this file passes pointers to live values of the size that the call reads or writes:
+    // places of the script, constants, or locals of the calling function.
+    unsafe { raw::call(number, args) }
+}

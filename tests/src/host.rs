@@ -76,7 +76,8 @@ impl Host {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().expect("start the host"));
         let start = Instant::now();
-        while UnixStream::connect(self.socket()).is_err() {
+        // A child of one that was killed just now may hold that one's socket for a moment: to connect is not enough.
+        while !self.said().contains("listening on") || UnixStream::connect(self.socket()).is_err() {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("ask for the host"));
             assert!(ended.is_none(), "the host ended: {ended:?}: {}", self.said());
             assert!(start.elapsed() < Duration::from_secs(10), "the host does not listen: {}", self.said());

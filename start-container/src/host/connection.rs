@@ -288,8 +288,9 @@ fn dispatch(
             ),
         };
         lock(&connection.requests).remove(&key);
-        drop(slot);
         connection.send(response.as_json().get()).await;
+        // Not before: answers that a client does not read are bounded by this, too.
+        drop(slot);
     });
 }
 

@@ -519,8 +519,12 @@ impl Machine {
         // Not made again by whoever finds it destroyed: somebody may kill this process before it is removed again.
         let Some(lock) = Locked::existing(&self.run_dir, guid)? else { return Ok(()) };
         let state = lock.read()?;
-        if state.leader.as_ref().is_none_or(|leader| leader.pid != pid) {
-            return Ok(());
+        let Some(leader) = state.leader.as_ref().filter(|leader| leader.pid == pid) else { return Ok(()) };
+        // What a command line launched shows its proc on the host side.
+        if leader.guarded
+            && let Ok(rootfs) = self.rootfs(guid)
+        {
+            unpublish_proc(&rootfs.path());
         }
         if let Some(group) = self.hierarchy.existing(guid) {
             group.destroy()?;

@@ -87,8 +87,11 @@ fn s5_launch_without_a_command_reaps_orphans_and_stops_on_sigterm() {
             .ok()
             .out();
         assert_eq!(zombies, "0");
+        let proc = std::path::Path::new(&rootfs.path).join("proc/1");
+        assert!(proc.exists(), "its proc can be seen from outside while it runs");
         running.signal(Signal::TERM);
         assert_eq!(running.end().code, 143);
+        assert!(!proc.exists(), "and not after that");
         cli.destroy_fs(&rootfs);
     });
 }

@@ -114,6 +114,14 @@ pub enum Op {
     /// `prctl(PR_SET_PDEATHSIG)`: this signal when the thread that spawned it ends. Comes after [`Op::Credentials`],
     /// which clears it.
     DeathSignal(i32),
+    /// `seccomp(2)`: system calls pass this filter from here on. Comes last; without `CAP_SYS_ADMIN` it needs
+    /// [`Credentials::no_new_privileges`].
+    Seccomp {
+        /// `struct sock_filter`, each as the eight bytes that it is in memory.
+        filter: Arc<[[u8; 8]]>,
+        /// `SECCOMP_FILTER_FLAG_*`.
+        flags: u32,
+    },
 }
 
 impl Op {
@@ -152,6 +160,10 @@ impl Op {
             }
             Self::Credentials(credentials) => one(op::CREDENTIALS, credentials.encode(to)),
             Self::DeathSignal(signal) => one(op::DEATH_SIGNAL, u64::from(signal.unsigned_abs())),
+            Self::Seccomp { filter, flags } => {
+                let words: Vec<u64> = filter.iter().copied().map(u64::from_ne_bytes).collect();
+                [op::SECCOMP, to.words(&words), words.len() as u64, u64::from(*flags), 0, 0]
+            }
         }
     }
 }
@@ -195,6 +207,7 @@ impl fmt::Display for Op {
             Self::ResourceLimit(resource, ..) => write!(f, "set resource limit {resource}"),
             Self::Credentials(c) => write!(f, "become user {}:{}", c.uid, c.gid),
             Self::DeathSignal(_) => f.write_str("set parent death signal"),
+            Self::Seccomp { .. } => f.write_str("install seccomp filter"),
         }
     }
 }

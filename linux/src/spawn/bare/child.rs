@@ -79,6 +79,10 @@ fn apply(script: Flat) -> Report {
         Ok(program) => program,
         Err(errno) => return failed(stage::DESCRIPTORS, 0, errno),
     };
+    // Before the last steps: a filter among them may forbid it.
+    if let Err(errno) = default_signals() {
+        return failed(stage::DESCRIPTORS, 0, errno);
+    }
     if let Err((i, errno)) = steps(script, script::CLOSED_OPS) {
         return failed(stage::CLOSED_OP, i, errno);
     }
@@ -156,8 +160,20 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Result<()> {
         }
         op::CREDENTIALS => become_user(script, number(a)),
         op::DEATH_SIGNAL => prctl(PR_SET_PDEATHSIG, number(a), 0),
+        op::SECCOMP => {
+            const SET_MODE_FILTER: usize = 1;
+            let program = FilterProgram { length: b as u16, instructions: address(a) };
+            done(nr::SECCOMP, [SET_MODE_FILTER, number(c), &raw const program as usize])
+        }
         _ => Err(EINVAL),
     }
+}
+
+/// `struct sock_fprog`, linux/filter.h.
+#[repr(C)]
+struct FilterProgram {
+    length: u16,
+    instructions: usize,
 }
 
 const F_SETFD: usize = 2;
@@ -194,11 +210,6 @@ const SIG_SETMASK: usize = 2;
 
 /// Never returns on success.
 fn exec(script: Flat, program: usize) -> i32 {
-    default_signals();
-    let none = 0_u64;
-    if let Err(errno) = done(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, 8]) {
-        return errno;
-    }
     let (argv, envp) = (script.address(script.word(script::ARGV)), script.address(script.word(script::ENVP)));
     if script.word(script::PROGRAM) != NONE {
         let result = sys(nr::EXECVEAT, [program, c"".as_ptr() as usize, argv, envp, AT_EMPTY_PATH]);
@@ -217,15 +228,17 @@ fn exec(script: Flat, program: usize) -> i32 {
     found
 }
 
-/// Every signal to its default. `CLONE_CLEAR_SIGHAND` resets handlers, but what the parent ignores (Rust's runtime:
+/// Every signal to its default, and none blocked. `CLONE_CLEAR_SIGHAND` resets handlers, but what the parent ignores (Rust's runtime:
 /// SIGPIPE; a shell's background job: SIGINT) would stay ignored, through `execve` too.
-fn default_signals() {
+fn default_signals() -> Result<()> {
     // `struct sigaction` of the kernel: SIG_DFL, no flags, no restorer, an empty mask.
     let default = [0_u64; 4];
     for signal in 1..=64 {
         // SIGKILL and SIGSTOP refuse.
         let _ = sys(nr::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8]);
     }
+    let none = 0_u64;
+    done(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, 8])
 }
 
 const CLOEXEC: usize = 0o2_000_000;

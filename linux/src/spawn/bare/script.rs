@@ -72,6 +72,8 @@ pub mod op {
     pub const CREDENTIALS: u64 = 15;
     /// → signal.
     pub const DEATH_SIGNAL: u64 = 16;
+    /// `seccomp(2)` → instructions (one word each), their number, flags.
+    pub const SECCOMP: u64 = 17;
 }
 
 /// Words of credentials.

@@ -48,7 +48,7 @@ pub enum When {
 }
 
 /// An argument under a mask. All of them have one, because the kernel takes these arguments as 32-bit integers: a
-/// comparison of 64 bits is passed by with a bit that the kernel does not look at.
+/// comparison of 64 bits is passed by with a bit that the kernel does not look at (CVE-2019-7303).
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison {
     /// Which argument, from 0.
@@ -74,6 +74,10 @@ fn applying(capabilities: &HashSet<Capability>) -> impl Iterator<Item = (usize, 
 }
 
 /// The default profile for a process with these capabilities in its bounding set, in OCI form.
+///
+/// It serializes to JSON that [`crate::from_json`] reads, to start a profile of one's own from. Other runtimes read it
+/// too, but where an allowed call has refused arguments (`ioctl`, `socket`) libseccomp lets the rule without arguments
+/// win.
 ///
 /// Its ABIs are the machine's own and the 32-bit one beside it; not x32, which distributions switch off.
 #[must_use]

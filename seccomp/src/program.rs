@@ -42,8 +42,8 @@ impl Program {
         bytes
     }
 
-    /// The program that was written by [`Self::to_bytes`]; `None` for bytes of another length than it writes. The kernel
-    /// checks the rest when it is loaded.
+    /// The program that was written by [`Self::to_bytes`]; `None` for bytes of another length than it writes. The
+    /// kernel checks the rest when it is loaded.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (flags, rest) = bytes.split_first_chunk()?;

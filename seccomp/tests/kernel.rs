@@ -164,16 +164,20 @@ fn a_filter_of_the_user_holds() {
             "architectures": ["SCMP_ARCH_X86"],
             "syscalls": [{"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77},
                          {"names": ["dup"], "action": "SCMP_ACT_ERRNO", "errnoRet": 78,
-                          "args": [{"index": 0, "value": 4294967296, "op": "SCMP_CMP_GE"}]}]}"#,
+                          "args": [{"index": 0, "value": 4294967296, "op": "SCMP_CMP_GE"}]},
+                         {"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 79,
+                          "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}]}"#,
     );
     let calls = [
         call("getppid", &[]),
         call_32("getppid", &[]),
         call("dup", &[UPPER]),
+        // The upper half is no part of a 32-bit argument, and no way around a comparison.
+        call_32("getpgid", &[UPPER | 1]),
         call("dup", &[0]),
         call("getpid", &[]),
     ];
     let said = run(&calls, filter);
-    assert_eq!(said[..3], [-77, -77, -78]);
-    assert!(said[3] >= 0 && said[4] > 0, "{said:?}");
+    assert_eq!(said[..4], [-77, -77, -78, -79]);
+    assert!(said[4] >= 0 && said[5] > 0, "{said:?}");
 }

@@ -18,13 +18,13 @@ pub const REFUSED: &[Refused] = &[
         names: &["add_key", "keyctl", "request_key"],
     },
     Refused {
-        reason: "a way around every filter by system call, with a long row of escapes (CVE-2022-29582, CVE-2023-2598); \
-                 libraries fall back",
+        reason: "its operations pass every filter of system calls by, and many gave privileges (CVE-2022-29582, \
+                 CVE-2023-2598); libraries fall back",
         names: &["io_uring_enter", "io_uring_register", "io_uring_setup"],
     },
     Refused {
-        reason: "stops the kernel in the middle of a copy, which makes races certain (CVE-2016-6187, CVE-2021-22555); \
-                 /dev/userfaultfd is not in a container either",
+        reason: "stops the kernel in the middle of a copy, which makes races certain (as exploits of CVE-2016-6187 \
+                 did); /dev/userfaultfd is not in a container either",
         names: &["userfaultfd"],
     },
     Refused {
@@ -94,10 +94,7 @@ pub const REFUSED: &[Refused] = &[
             "ustat",
         ],
     },
-    Refused {
-        reason: "private calls of ARM without users: 26-bit mode, and a trap that a debugger's instruction makes better",
-        names: &["usr26", "usr32"],
-    },
+    Refused { reason: "private calls of ARM without users: 26-bit mode is gone", names: &["usr26", "usr32"] },
     Refused {
         reason: "newer than the engines' lists: ENOSYS, so that libraries use what they used before",
         names: &["file_getattr", "file_setattr"],

@@ -97,6 +97,17 @@ fn clone3_is_not_there_so_that_libc_uses_clone() {
 }
 
 #[test]
+fn libc_starts_threads_and_processes_under_it() {
+    let program = seccomp::default_program(&HashSet::new()).unwrap();
+    let under_it = std::thread::spawn(move || {
+        linux::seccomp::install(program.instructions(), program.flags(), true).unwrap();
+        let pid = std::thread::spawn(std::process::id).join().unwrap();
+        (pid, std::process::Command::new("/bin/sh").args(["-c", "exit 3"]).status().unwrap().code())
+    });
+    assert_eq!(under_it.join().unwrap(), (std::process::id(), Some(3)));
+}
+
+#[test]
 fn sockets_outside_every_network_namespace_are_refused() {
     let calls = [
         call("socket", &[40, 1, 0]),

@@ -16,6 +16,7 @@
 //! | [`pidfd`], [`signal`] | processes by handle, how they ended, signals by name |
 //! | [`userns`] | user namespaces that carry an id map |
 //! | [`process`], [`caps`] | `close_range`, `execveat`, keyrings; capabilities by name |
+//! | [`seccomp`] | system call filters, as the kernel takes them |
 //! | [`memfd`] | sealed memory files |
 //! | [`kernel`] | which of the newer calls this kernel has |
 //! | [`errno`] | `ENOENT` for 2 |
@@ -35,6 +36,7 @@ pub mod pidfd;
 pub mod proc;
 pub mod process;
 pub mod resolve;
+pub mod seccomp;
 pub mod signal;
 pub mod signalfd;
 pub mod socket;

@@ -71,6 +71,67 @@ pub struct Streams {
     pub terminal: Option<TerminalSize>,
 }
 
+/// Privileges of a container beyond, or below, the default.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Privileges {
+    /// Capabilities (`NET_ADMIN`, `CAP_NET_ADMIN`, or `ALL`) that root inside has beyond the default.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub cap_add: Vec<String>,
+    /// Capabilities, or `ALL`, that it has not; taken away before `capAdd` is added.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub cap_drop: Vec<String>,
+    /// Which system calls it may make.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub seccomp: Seccomp,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(untagged)]
+pub enum Seccomp {
+    /// One that has a name.
+    Profile(SeccompProfile),
+    /// A filter in the form of `linux.seccomp` of the OCI runtime spec.
+    Filter(#[ts(type = "Record<string, unknown>")] serde_json::Map<String, serde_json::Value>),
+}
+
+impl Default for Seccomp {
+    fn default() -> Self {
+        Self::Profile(SeccompProfile::Default)
+    }
+}
+
+/// Filters that have a name.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub enum SeccompProfile {
+    /// What the OCI engines allow by default, for the capabilities that the container has.
+    #[default]
+    Default,
+    /// Every call.
+    Unconfined,
+    /// In what a host says: a filter that was given at launch.
+    Own,
+}
+
+/// What a container that runs is allowed.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct Allowed {
+    /// The capabilities that root inside can have.
+    pub capabilities: Vec<String>,
+    /// The filter of its system calls.
+    pub seccomp: SeccompProfile,
+    /// It shares the host's `/dev` and `/sys`.
+    pub shared_dev_sys: bool,
+    /// It shares the host's `/run`.
+    pub shared_run: bool,
+}
+
 /// Parameters of `subcontainer.launch`: starts the leader, PID 1 inside.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -93,6 +154,10 @@ pub struct LaunchParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub shared_run: bool,
+    /// Privileges that are not the default's. Commands that run in it later have the same.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub privileges: Privileges,
     /// Environment, working directory, user.
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::process::Outcome;
+use crate::process::{Allowed, Outcome};
 
 /// Parameters of `subcontainer.createFs`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
@@ -204,6 +204,8 @@ pub enum RunState {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[ts(optional)]
         process: Option<String>,
+        /// What it is allowed.
+        allowed: Allowed,
     },
     /// Its leader ended.
     Exited {

@@ -41,6 +41,12 @@ type Part = (&'static str, fn(&Context) -> Result<Counts>);
 /// Runs all of it. The exit code is 0 only when nothing failed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let start = Instant::now();
+    // Each test has a `/tmp` and a `/run` of its own, in which it would not find itself.
+    for (what, path) in [("checkout", place::root()), ("target directory", place::target())] {
+        if let Some(private) = ["/tmp", "/run"].into_iter().find(|private| path.starts_with(private)) {
+            anyhow::bail!("the {what} lies beneath {private}, which tests replace: move it elsewhere");
+        }
+    }
     // An orphan of a test becomes our child, where the look at the machine finds it.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("become a subreaper")?;
     let temporary =

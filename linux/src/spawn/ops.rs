@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::bare::script::{STEP, credentials, op};
 use super::flat::{Descriptors, Encoder};
+use crate::seccomp::Instruction;
 
 /// Where a file system in a script comes from.
 #[derive(Clone, Debug)]
@@ -117,8 +118,8 @@ pub enum Op {
     /// `seccomp(2)`: system calls pass this filter from here on. Comes last; without `CAP_SYS_ADMIN` it needs
     /// [`Credentials::no_new_privileges`].
     Seccomp {
-        /// `struct sock_filter`, each as the eight bytes that it is in memory.
-        filter: Arc<[[u8; 8]]>,
+        /// Its instructions.
+        filter: Arc<[Instruction]>,
         /// `SECCOMP_FILTER_FLAG_*`.
         flags: u32,
     },
@@ -161,11 +162,17 @@ impl Op {
             Self::Credentials(credentials) => one(op::CREDENTIALS, credentials.encode(to)),
             Self::DeathSignal(signal) => one(op::DEATH_SIGNAL, u64::from(signal.unsigned_abs())),
             Self::Seccomp { filter, flags } => {
-                let words: Vec<u64> = filter.iter().copied().map(u64::from_ne_bytes).collect();
+                let words: Vec<u64> = filter.iter().map(instruction).collect();
                 [op::SECCOMP, to.words(&words), words.len() as u64, u64::from(*flags), 0, 0]
             }
         }
     }
+}
+
+/// The eight bytes of an instruction as they lie in memory.
+fn instruction(Instruction { code, jt, jf, k }: &Instruction) -> u64 {
+    let ([c0, c1], [k0, k1, k2, k3]) = (code.to_ne_bytes(), k.to_ne_bytes());
+    u64::from_ne_bytes([c0, c1, *jt, *jf, k0, k1, k2, k3])
 }
 
 impl Credentials {

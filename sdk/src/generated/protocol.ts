@@ -352,6 +352,20 @@ export type RemovedResult = {
 // process
 
 /**
+ * What a container that runs is allowed.
+ */
+export type Allowed = {
+  /** The capabilities that root inside can have. */
+  capabilities: Array<string>;
+  /** The filter of its system calls. */
+  seccomp: SeccompProfile;
+  /** It shares the host's `/dev` and `/sys`. */
+  sharedDevSys: boolean;
+  /** It shares the host's `/run`. */
+  sharedRun: boolean;
+};
+
+/**
  * What `launch`, `exec` and `spawn` share.
  */
 export type CommandOptions = {
@@ -442,6 +456,8 @@ export type LaunchParams = {
   sharedDevSys?: boolean;
   /** Share the host's `/run` recursively. */
   sharedRun?: boolean;
+  /** Privileges that are not the default's. Commands that run in it later have the same. */
+  privileges?: Privileges;
   /** Environment, working directory, user. */
   options?: CommandOptions;
   /** Standard streams. */
@@ -472,6 +488,18 @@ export type Outcome = {
 };
 
 /**
+ * Privileges of a container beyond, or below, the default.
+ */
+export type Privileges = {
+  /** Capabilities (`NET_ADMIN`, `CAP_NET_ADMIN`, or `ALL`) that root inside has beyond the default. */
+  capAdd?: Array<string>;
+  /** Capabilities, or `ALL`, that it has not; taken away before `capAdd` is added. */
+  capDrop?: Array<string>;
+  /** Which system calls it may make. */
+  seccomp?: Seccomp;
+};
+
+/**
  * Parameters of `subcontainer.resize`.
  */
 export type ResizeParams = {
@@ -480,6 +508,16 @@ export type ResizeParams = {
   /** The new size. */
   size: TerminalSize;
 };
+
+/**
+ * Which system calls a container may make.
+ */
+export type Seccomp = SeccompProfile | Record<string, unknown>;
+
+/**
+ * Filters that have a name.
+ */
+export type SeccompProfile = "default" | "unconfined" | "own";
 
 /**
  * Parameters of `subcontainer.spawn`: starts a command in a running subcontainer and answers at once.
@@ -808,6 +846,8 @@ export type RunState = {
   since: number;
   /** The leader's name for `stream.attach`, `kill`, `wait` and `resize`, when this host launched it. */
   process?: string;
+  /** What it is allowed. */
+  allowed: Allowed;
 } | {
   status: "exited";
   /** How. */

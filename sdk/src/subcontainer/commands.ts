@@ -46,6 +46,15 @@ export type LaunchOptions = SpawnOptions & {
   sharedDevSys?: boolean | undefined;
   /** Share the host's `/run`. */
   sharedRun?: boolean | undefined;
+  /** Capabilities beyond the default ones that root inside has: `"NET_ADMIN"`, or `"ALL"`. */
+  capAdd?: readonly string[] | undefined;
+  /** Capabilities that it has not, or `"ALL"`; taken away before `capAdd` gives any. */
+  capDrop?: readonly string[] | undefined;
+  /**
+   * Which system calls pass: `"default"` (what the OCI engines allow), `"unconfined"` (all), or a filter in the form of
+   * `linux.seccomp` of the OCI runtime spec. Commands that run in it later pass the same.
+   */
+  seccomp?: "default" | "unconfined" | Readonly<Record<string, unknown>> | undefined;
 };
 
 /** The longest input that travels in the message itself; escapes may make text six times as long. */
@@ -149,6 +158,14 @@ export async function launch(
   if (options.init) params.init = true;
   if (options.sharedDevSys) params.sharedDevSys = true;
   if (options.sharedRun) params.sharedRun = true;
+  const { capAdd, capDrop, seccomp } = options;
+  if (capAdd || capDrop || seccomp) {
+    params.privileges = {
+      ...(capAdd && { capAdd: [...capAdd] }),
+      ...(capDrop && { capDrop: [...capDrop] }),
+      ...(seccomp && { seccomp }),
+    };
+  }
   const request = async (): Promise<Process> => {
     await core.leading;
     core.leader = await core.host.request(

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use protocol::ErrorKind;
-use protocol::process::{CommandOptions, Outcome, TerminalSize};
+use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize};
 
 use super::Context;
 use super::relay::{self, Ends, Foreground};
 use super::subcontainer::find;
-use crate::engine::plan::Relaxations;
+use crate::engine::privileges::Privileges;
 use crate::engine::{self, process};
 use crate::error::{Failure, Result};
 use crate::subcontainer::{self as sub, Io};
@@ -58,6 +58,15 @@ pub(super) struct Launch {
     /// Share the host's /run with it
     #[arg(long)]
     shared_run: bool,
+    /// Give root inside a capability beyond the default ones, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// Take a capability from root inside, or ALL; before --cap-add gives any
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// Which system calls it may make: "default", "unconfined", or a file with an OCI seccomp filter
+    #[arg(long, value_name = "PROFILE", default_value = "default")]
+    seccomp: String,
     /// The rootfs, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
     args: Vec<String>,
@@ -117,6 +126,24 @@ impl Options {
 }
 
 impl Launch {
+    fn privileges(&self) -> Result<Privileges> {
+        let seccomp = match self.seccomp.as_str() {
+            "default" => wire::Seccomp::Profile(wire::SeccompProfile::Default),
+            "unconfined" => wire::Seccomp::Profile(wire::SeccompProfile::Unconfined),
+            file => {
+                let fail = |kind, error: std::io::Error| {
+                    Failure::new(kind, "read seccomp filter", file).because(error)
+                };
+                let text = std::fs::read(file).map_err(|error| fail(ErrorKind::NotFound, error))?;
+                let filter = serde_json::from_slice(&text);
+                wire::Seccomp::Filter(filter.map_err(|error| fail(ErrorKind::Invalid, error.into()))?)
+            }
+        };
+        let (cap_add, cap_drop) = (self.cap_add.clone(), self.cap_drop.clone());
+        let asked = wire::Privileges { cap_add, cap_drop, seccomp };
+        Privileges::plan(&asked, self.shared_dev_sys, self.shared_run)
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let (rootfs, command) = split(&self.args)?;
         let signals = relay::block_signals()?;
@@ -129,7 +156,7 @@ impl Launch {
             command: (!command.is_empty()).then_some(command),
             init: self.init,
             options: &options,
-            relaxations: Relaxations { shared_dev_sys: self.shared_dev_sys, shared_run: self.shared_run },
+            privileges: self.privileges()?,
             publish_proc: true,
             io: io.clone(),
         };

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use images::Rootfs;
+use protocol::process::{Allowed, SeccompProfile};
 use protocol::subcontainer::{CreateFsResult, RunState, SubcontainerInfo};
 
 use super::{Context, attach, command, output};
+use crate::engine::privileges::CAPABILITIES;
 use crate::error::Result;
 use crate::subcontainer::{Machine, check_guid, now};
 
@@ -163,6 +165,9 @@ fn describe(info: &SubcontainerInfo) {
         format!("created  {}", ago(info.created)),
         format!("status   {}", status(&info.state)),
     ];
+    if let RunState::Running { allowed, .. } = &info.state {
+        lines.extend(describe_allowed(allowed));
+    }
     if info.throwaway {
         lines.push("files    not synced to disk (throw-away)".into());
     }
@@ -180,6 +185,40 @@ fn describe(info: &SubcontainerInfo) {
         }
     }
     output::line(&lines.join("\n"));
+}
+
+/// What a container may do, and which of that it was given by name.
+fn describe_allowed(allowed: &Allowed) -> Vec<String> {
+    let default: Vec<String> = CAPABILITIES.iter().map(|capability| format!("CAP_{capability}")).collect();
+    let named = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let more: Vec<_> = allowed.capabilities.iter().filter(|name| !default.contains(name)).collect();
+    let less: Vec<_> = default.iter().filter(|name| !allowed.capabilities.contains(name)).collect();
+    let mut root = format!("{} capabilities", allowed.capabilities.len());
+    if more.is_empty() && less.is_empty() {
+        root.push_str(", the default ones");
+    }
+    if !more.is_empty() {
+        root.push_str(&format!("; beyond the default: {}", named(more)));
+    }
+    if !less.is_empty() {
+        root.push_str(&format!("; not: {}", named(less)));
+    }
+    let calls = match allowed.seccomp {
+        SeccompProfile::Default => "those of the default filter",
+        SeccompProfile::Own => "those of a filter given at launch",
+        SeccompProfile::Unconfined => "all: it has no filter",
+    };
+    let shared = match (allowed.shared_dev_sys, allowed.shared_run) {
+        (false, false) => "nothing of /dev, /sys and /run",
+        (true, false) => "/dev and /sys",
+        (false, true) => "/run",
+        (true, true) => "/dev, /sys and /run",
+    };
+    vec![
+        format!("root     has {root}"),
+        format!("calls    {calls}"),
+        format!("shared   with the host: its network, {shared}"),
+    ]
 }
 
 fn status(state: &RunState) -> String {

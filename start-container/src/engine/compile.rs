@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use linux::spawn::{Capabilities, Credentials, Mounted, Op, Program, Script, new};
+use linux::spawn::{Capabilities, Credentials, Mounted, Op, Script, new};
 use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Process, Spec};
 use protocol::ErrorKind;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use seccomp::Program;
 
 use super::device;
 use crate::error::{Failure, Result};
@@ -27,6 +28,8 @@ pub(crate) struct Container<'a> {
     /// Mount the container's proc on the host side of the rootfs too. A client that looks for the leader there
     /// (row S27) finds it.
     pub(crate) publish_proc: bool,
+    /// The filter of its system calls.
+    pub(crate) filter: Option<&'a Program>,
     /// The terminal's devpts, when it has one already.
     pub(crate) devpts: Option<Arc<OwnedFd>>,
 }
@@ -86,21 +89,26 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     if let Some(hostname) = spec.hostname() {
         ops.push(Op::Hostname(cstring("hostname", hostname)?));
     }
-    let mut script = command(process, stdio)?;
+    let mut script = command(process, stdio, container.filter)?;
     ops.append(&mut script.ops);
     Ok(Script { namespaces, ops, ..script })
 }
 
 /// The script of a command in a container that runs: joins `leader`'s namespaces.
-pub(crate) fn join(process: &Process, leader: &Arc<OwnedFd>, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
-    let mut script = command(process, stdio)?;
+pub(crate) fn join(
+    process: &Process,
+    leader: &Arc<OwnedFd>,
+    stdio: [Arc<OwnedFd>; 3],
+    filter: Option<&Program>,
+) -> Result<Script> {
+    let mut script = command(process, stdio, filter)?;
     let namespaces = new::MOUNT | new::CGROUP | new::UTS | new::IPC | new::NET;
     script.ops.insert(0, Op::JoinNamespaces { process: Arc::clone(leader), namespaces });
     Ok(Script { pid_namespace: Some(Arc::clone(leader)), ..script })
 }
 
 /// What launch and exec share: everything after the namespaces.
-fn command(process: &Process, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
+fn command(process: &Process, stdio: [Arc<OwnedFd>; 3], filter: Option<&Program>) -> Result<Script> {
     let mut closed_ops = Vec::with_capacity(6);
     // Its standard input is the container's by now: that is what becomes the controlling terminal.
     closed_ops.push(Op::Session { controlling_terminal: process.terminal() == Some(true) });
@@ -116,6 +124,11 @@ fn command(process: &Process, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
     // (CVE-2024-21626); before the change of user, who may not be allowed to pass through a parent.
     closed_ops.push(Op::WorkingDirectory(cstring("process.cwd", &process.cwd().to_string_lossy())?));
     closed_ops.push(Op::Credentials(credentials(process)));
+    if let Some(filter) = filter {
+        // Last: what comes before it is forbidden by most.
+        let (filter, flags) = (Arc::clone(filter.instructions()), filter.flags());
+        closed_ops.push(Op::Seccomp { filter, flags });
+    }
     let args = process.args().as_deref().unwrap_or_default();
     let env = process.env().as_deref().unwrap_or_default();
     let name = args.first().ok_or_else(|| invalid("process.args", "empty"))?;
@@ -127,7 +140,7 @@ fn command(process: &Process, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
         stdio,
         keep: Vec::new(),
         closed_ops,
-        program: Program::Candidates(candidates(name, env)?),
+        program: linux::spawn::Program::Candidates(candidates(name, env)?),
         argv: args.iter().map(|arg| cstring("process.args", arg)).collect::<Result<_>>()?,
         envp: env.iter().map(|entry| cstring("process.env", entry)).collect::<Result<_>>()?,
     })

@@ -3,46 +3,20 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
-    MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
-    get_default_maskedpaths, get_default_readonly_paths,
+    LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
+    Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_maskedpaths,
+    get_default_readonly_paths,
 };
 use protocol::ErrorKind;
 use protocol::image::ImageConfig;
 use protocol::process::CommandOptions;
 
+use super::privileges::Privileges;
 use super::user::User;
 use crate::error::{Failure, Result};
 
-/// What a container may see of the host beyond the least. Each is asked for by name.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Relaxations {
-    /// The host's `/dev` and `/sys`, recursively.
-    pub(crate) shared_dev_sys: bool,
-    /// The host's `/run`, recursively.
-    pub(crate) shared_run: bool,
-}
-
 /// Where a shell without a PATH would look.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What Docker, podman and containerd leave to root inside, but two. `CAP_MKNOD` would open every block device of the
-/// machine while nothing (a device cgroup, a user namespace) stands between a node and its device; `CAP_NET_RAW` would
-/// read the machine's traffic while the network is the machine's.
-const CAPABILITIES: [Capability; 12] = [
-    Capability::AuditWrite,
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::NetBindService,
-    Capability::Setfcap,
-    Capability::Setgid,
-    Capability::Setpcap,
-    Capability::Setuid,
-    Capability::SysChroot,
-];
 
 /// A command to run inside, before anything is looked up.
 #[derive(Clone, Debug)]
@@ -61,7 +35,7 @@ impl Command<'_> {
 }
 
 /// The OCI `process` of a command.
-pub(crate) fn process(command: &Command<'_>, user: &User) -> Result<Process> {
+pub(crate) fn process(command: &Command<'_>, user: &User, privileges: &Privileges) -> Result<Process> {
     if command.args.first().is_none_or(String::is_empty) {
         return Err(Failure::new(ErrorKind::Invalid, "read command", "(empty)"));
     }
@@ -75,7 +49,7 @@ pub(crate) fn process(command: &Command<'_>, user: &User) -> Result<Process> {
     if !cwd.starts_with('/') {
         return Err(Failure::new(ErrorKind::Invalid, "read working directory (not absolute)", cwd));
     }
-    let capabilities = CAPABILITIES.into_iter().collect::<std::collections::HashSet<_>>();
+    let capabilities = privileges.capabilities.clone();
     let own = if user.uid == 0 { capabilities.clone() } else { Default::default() };
     let capabilities = LinuxCapabilitiesBuilder::default()
         .bounding(capabilities)
@@ -132,14 +106,14 @@ fn environment(command: &Command<'_>, user: &User) -> Result<Vec<String>> {
 }
 
 /// The whole container: namespaces, mounts, masked paths, and its first process.
-pub(crate) fn container(process: Process, hostname: &str, relaxations: Relaxations) -> Result<Spec> {
+pub(crate) fn container(process: Process, hostname: &str, privileges: &Privileges) -> Result<Spec> {
     use LinuxNamespaceType as Ns;
     let namespaces = [Ns::Pid, Ns::Mount, Ns::Ipc, Ns::Uts, Ns::Cgroup];
     let namespaces = namespaces
         .into_iter()
         .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build().map_err(internal))
         .collect::<Result<Vec<_>>>()?;
-    let (masked, readonly) = if relaxations.shared_dev_sys {
+    let (masked, readonly) = if privileges.shared_dev_sys {
         let beneath_proc = |path: &String| path.starts_with("/proc/");
         (
             get_default_maskedpaths().into_iter().filter(beneath_proc).collect(),
@@ -160,13 +134,13 @@ pub(crate) fn container(process: Process, hostname: &str, relaxations: Relaxatio
         .process(process)
         .root(RootBuilder::default().path("rootfs").readonly(false).build().map_err(internal)?)
         .hostname(hostname)
-        .mounts(mounts(relaxations)?)
+        .mounts(mounts(privileges)?)
         .linux(linux)
         .build()
         .map_err(internal)
 }
 
-fn mounts(relaxations: Relaxations) -> Result<Vec<Mount>> {
+fn mounts(privileges: &Privileges) -> Result<Vec<Mount>> {
     let mount = |destination: &str, typ: &str, source: &str, options: &[&str]| {
         MountBuilder::default()
             .destination(PathBuf::from(destination))
@@ -177,7 +151,7 @@ fn mounts(relaxations: Relaxations) -> Result<Vec<Mount>> {
             .map_err(internal)
     };
     let mut mounts = vec![mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?];
-    if relaxations.shared_dev_sys {
+    if privileges.shared_dev_sys {
         mounts.push(mount("/dev", "bind", "/dev", &["rbind", "rslave"])?);
         mounts.push(mount("/sys", "bind", "/sys", &["rbind", "rslave"])?);
     } else {
@@ -189,7 +163,7 @@ fn mounts(relaxations: Relaxations) -> Result<Vec<Mount>> {
         mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
         mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?);
     }
-    if relaxations.shared_run {
+    if privileges.shared_run {
         mounts.push(mount("/run", "bind", "/run", &["rbind", "rslave"])?);
     }
     Ok(mounts)
@@ -215,9 +189,13 @@ mod tests {
         User { uid: 0, gid: 0, groups: vec![], home: "/root".into() }
     }
 
+    fn privileges() -> Privileges {
+        Privileges::plan(&Default::default(), false, false).unwrap()
+    }
+
     fn plan(options: &CommandOptions, image: &ImageConfig) -> Result<Process> {
         let args = ["true".to_owned()];
-        process(&Command { args: &args, options, image, terminal: false }, &root())
+        process(&Command { args: &args, options, image, terminal: false }, &root(), &privileges())
     }
 
     #[test]
@@ -249,10 +227,10 @@ mod tests {
             terminal: false,
         };
         let user = User { uid: 7, gid: 7, groups: vec![], home: "/".into() };
-        let process = process(&command, &user).unwrap();
+        let process = process(&command, &user, &privileges()).unwrap();
         let capabilities = process.capabilities().clone().unwrap();
         assert!(capabilities.effective().as_ref().unwrap().is_empty());
-        assert_eq!(capabilities.bounding().as_ref().unwrap().len(), CAPABILITIES.len());
+        assert_eq!(capabilities.bounding().as_ref().unwrap().len(), privileges().capabilities.len());
         assert_eq!(process.no_new_privileges(), Some(true));
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::connection::{Answer, Call, answer, cancelled, object};
 use super::state::{Host, Running, blocking, lock, watched};
 use crate::engine::cgroup::Group;
-use crate::engine::plan::Relaxations;
+use crate::engine::privileges::Privileges;
 use crate::engine::process::{self, Process};
 use crate::engine::terminal;
 use crate::engine::{dev_null, pipe};
@@ -80,7 +80,7 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
             command: p.command.as_deref(),
             init: p.init,
             options: &p.options,
-            relaxations: Relaxations { shared_dev_sys: p.shared_dev_sys, shared_run: p.shared_run },
+            privileges: Privileges::plan(&p.privileges, p.shared_dev_sys, p.shared_run)?,
             publish_proc: false,
             io,
         };
@@ -144,6 +144,7 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
         init: false,
         shared_dev_sys: false,
         shared_run: false,
+        privileges: Default::default(),
         options: Default::default(),
         streams: Default::default(),
     };

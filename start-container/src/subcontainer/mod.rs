@@ -28,7 +28,7 @@ use volumes::Sources;
 
 use crate::engine::cgroup::{Group, Hierarchy};
 use crate::engine::guard::{Guard, Init};
-use crate::engine::plan::Relaxations;
+use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
 use crate::engine::terminal::Terminal;
 use crate::engine::{compile, plan, user};
@@ -64,6 +64,8 @@ pub(crate) struct Leader {
     pub(crate) since: u64,
     /// How the image beneath wants commands to be run.
     image: ImageConfig,
+    /// What it and every command in it is allowed.
+    privileges: Privileges,
 }
 
 impl Leader {
@@ -133,7 +135,7 @@ pub(crate) struct Launch<'a> {
     /// Run the command beneath our init.
     pub(crate) init: bool,
     pub(crate) options: &'a CommandOptions,
-    pub(crate) relaxations: Relaxations,
+    pub(crate) privileges: Privileges,
     /// Show the container's proc on the host side of the rootfs.
     pub(crate) publish_proc: bool,
     pub(crate) io: Io,
@@ -389,10 +391,10 @@ impl Machine {
             terminal: launch.io.terminal.is_some(),
         };
         let user = user::look_up(root.as_fd(), command.user())?;
-        let process = plan::process(&command, &user)?;
+        let process = plan::process(&command, &user, &launch.privileges)?;
         let cwd = process.cwd().clone();
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
-        let spec = plan::container(process, hostname, launch.relaxations)?;
+        let spec = plan::container(process, hostname, &launch.privileges)?;
         if cwd != Path::new("/") {
             linux::resolve::mkdir_in_root(&root, &cwd, Mode::from(0o755))
                 .map_err(|errno| Failure::kernel("create working directory", cwd.display(), errno))?;
@@ -418,6 +420,7 @@ impl Machine {
             rootfs: root.as_fd(),
             rootfs_path: &path,
             publish_proc: launch.publish_proc,
+            filter: launch.privileges.program(),
             devpts,
         };
         if launch.publish_proc {
@@ -444,8 +447,17 @@ impl Machine {
             let name = group.location().1.to_owned();
             let image = image.clone();
             let guarded = guard.is_some();
-            write_down(LeaderRecord { pid: process.pid, start_time, since, group: name, guarded, image })
-                .inspect_err(|_| process.end())?;
+            let privileges = launch.privileges.clone();
+            write_down(LeaderRecord {
+                pid: process.pid,
+                start_time,
+                since,
+                group: name,
+                guarded,
+                image,
+                privileges,
+            })
+            .inspect_err(|_| process.end())?;
             match root_of(process.pid) {
                 // It has ended already: nothing will run in it, and its files are where they were.
                 Err(failure) if failure.kind == ErrorKind::NotFound => Ok(root),
@@ -458,7 +470,9 @@ impl Machine {
         };
         match settle() {
             Ok(root) => {
-                let leader = Leader { process, group: all.clone(), root: Arc::new(root), since, image };
+                let privileges = launch.privileges.clone();
+                let leader =
+                    Leader { process, group: all.clone(), root: Arc::new(root), since, image, privileges };
                 Ok(Launched { leader, terminal: master, guard })
             }
             Err(failure) => {
@@ -511,7 +525,14 @@ impl Machine {
             Err(failure) => return Err(failure),
         };
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group };
-        Ok(Some(Leader { process, group: all, root, since: record.since, image: record.image.clone() }))
+        Ok(Some(Leader {
+            process,
+            group: all,
+            root,
+            since: record.since,
+            image: record.image.clone(),
+            privileges: record.privileges.clone(),
+        }))
     }
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
@@ -558,13 +579,13 @@ impl Machine {
     ) -> Result<Started> {
         let command = plan::Command { args, options, image: &leader.image, terminal: io.terminal.is_some() };
         let user = user::look_up(leader.root.as_fd(), command.user())?;
-        let oci = plan::process(&command, &user)?;
+        let oci = plan::process(&command, &user, &leader.privileges)?;
         let terminal = match io.terminal {
             Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, user.uid)?),
             None => None,
         };
         let (stdio, master) = streams(io, terminal, user.uid)?;
-        let script = compile::join(&oci, &leader.process.pidfd, stdio)?;
+        let script = compile::join(&oci, &leader.process.pidfd, stdio, leader.privileges.program())?;
         let started = self.start(script, group);
         let (process, guard) = started.map_err(|failure| match failure.errno() {
             // So the kernel refuses a process in a pid namespace whose first one is on its way out.
@@ -621,7 +642,8 @@ impl Machine {
         let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
-                RunState::Running { pid: leader.process.pid as u32, since: leader.since, process: None }
+                let (pid, allowed) = (leader.process.pid as u32, leader.privileges.allowed());
+                RunState::Running { pid, since: leader.since, process: None, allowed }
             }
             (None, State { exited: Some(outcome), .. }) => RunState::Exited { outcome },
             (None, State { leader: Some(_), .. }) => RunState::Exited { outcome: Outcome::Unknown },

@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::privileges::Privileges;
 use crate::error::{Failure, Result};
 
 /// The leader of a subcontainer, as it is written down.
@@ -37,6 +38,8 @@ pub(crate) struct LeaderRecord {
     /// How its image wants commands to be run.
     #[serde(default)]
     pub(crate) image: ImageConfig,
+    /// What it and every command in it is allowed.
+    pub(crate) privileges: Privileges,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

@@ -15,6 +15,7 @@ mod exec;
 mod images;
 mod mounts;
 mod pipe_wrap;
+mod privileges;
 mod registry;
 mod rootfs;
 mod rpc;

@@ -60,8 +60,14 @@ impl Part {
         }
         // Whoever removes the last group beside ours removes the base too, between any two steps.
         for _ in 0..100 {
-            if let Some(part) = Self::try_make(hierarchy, name, wanted)? {
-                return Ok(Some(part));
+            match Self::try_make(hierarchy, name, wanted) {
+                Ok(None) => {}
+                Ok(Some(part)) => return Ok(Some(part)),
+                Err(error) => {
+                    // Ours, if nobody else is in it.
+                    remove_dir(hierarchy.top.as_fd(), BASE).ok();
+                    return Err(error);
+                }
             }
         }
         Err(Error::Create { group: label(hierarchy, name), source: Errno::BUSY })
@@ -112,7 +118,6 @@ impl Part {
                 if made {
                     // The first failure is the one to tell.
                     remove_dir(base.as_fd(), name).ok();
-                    remove_dir(top, BASE).ok();
                 }
                 Err(fail(errno))
             }

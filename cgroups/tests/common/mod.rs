@@ -42,7 +42,30 @@ impl Scene {
         let machine = Machine::probe().unwrap();
         let plan = machine.plan(&limits(json)).unwrap();
         let group = Group::create(&machine, &fresh_name(), &plan).unwrap();
-        Self { machine, group, started: Vec::new() }
+        let scene = Self { machine, group, started: Vec::new() };
+        scene.sweep();
+        scene
+    }
+
+    /// Takes away what those tests left that were killed before they could.
+    fn sweep(&self) {
+        let beside = rustix::fs::openat(
+            self.group.cgroup2().unwrap(),
+            "..",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        for entry in rustix::fs::Dir::read_from(beside.unwrap()).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let maker = name.strip_prefix("limits-test-").and_then(|rest| rest.split('-').next());
+            if maker.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists())
+                && let Ok(Some(group)) = Group::open(&self.machine, &name)
+            {
+                kill(&group);
+                // Another test may sweep at the same time.
+                group.remove().ok();
+            }
+        }
     }
 
     /// Starts a shell in the group.
@@ -93,13 +116,7 @@ impl Scene {
 
     /// Ends everything in the group.
     pub(crate) fn kill(&mut self) {
-        let Some(dir) = self.group.cgroup2() else { return };
-        // Removed already: then nothing is in it.
-        if let Ok(kill) =
-            rustix::fs::openat(dir, "cgroup.kill", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        {
-            rustix::io::write(kill, b"1").unwrap();
-        }
+        kill(&self.group);
         for pidfd in self.started.drain(..) {
             // Some were waited for already.
             linux::pidfd::wait(&pidfd).ok();
@@ -127,6 +144,16 @@ impl Drop for Scene {
             self.kill();
             self.group.remove().ok();
         }
+    }
+}
+
+/// SIGKILL to everything in a group.
+fn kill(group: &Group) {
+    let Some(dir) = group.cgroup2() else { return };
+    // Removed already: then nothing is in it.
+    if let Ok(kill) = rustix::fs::openat(dir, "cgroup.kill", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+    {
+        rustix::io::write(kill, b"1").unwrap();
     }
 }
 

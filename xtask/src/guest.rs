@@ -6,8 +6,8 @@
 //!   initramfs        busybox and the modules that find the disk
 //!   disk             ext4: busybox, the test programs with their libraries, our binary, an image
 //! ```
-//! The guest runs every test program of `linux/`, `volumes/` and `cgroups/`, then one life of a subcontainer by command line, and
-//! turns itself off. What it says on its console is counted as `cargo test` would say it.
+//! The guest runs every test program of `linux/`, `volumes/` and `cgroups/`, then one life of a subcontainer by command
+//! line, and turns itself off. What it says on its console is counted as `cargo test` would say it.
 
 use std::collections::BTreeSet;
 use std::fs;

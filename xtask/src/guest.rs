@@ -6,8 +6,8 @@
 //!   initramfs        busybox and the modules that find the disk
 //!   disk             ext4: busybox, the test programs with their libraries, our binary, an image
 //! ```
-//! The guest runs every test program of `linux/` and `volumes/`, then one life of a subcontainer by command line, and
-//! turns itself off. What it says on its console is counted as `cargo test` would say it.
+//! The guest runs every test program of `linux/`, `volumes/` and `cgroups/`, then one life of a subcontainer by command
+//! line, and turns itself off. What it says on its console is counted as `cargo test` would say it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -301,6 +301,8 @@ fn test_programs() -> Result<Vec<PathBuf>> {
         "linux",
         "--package",
         "volumes",
+        "--package",
+        "cgroups",
     ]);
     let mut programs = Vec::new();
     for line in say::output(&mut build)?.lines() {

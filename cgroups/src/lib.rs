@@ -46,7 +46,7 @@ mod stats;
 pub use controller::{Absence, Controller, Version};
 pub use error::{Error, Result};
 pub use group::Group;
-pub use limits::{HugePageLimit, IoLimit, Limits};
+pub use limits::{HugePageLimit, IoLimit, Limits, check, from_oci, write_to};
 pub use machine::{Facts, Machine};
 pub use oom::OomWatch;
 pub use plan::{Plan, Setting};

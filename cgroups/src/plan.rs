@@ -42,7 +42,7 @@ const COUNTING: [Controller; 3] = [Controller::Memory, Controller::Pids, Control
 
 impl Plan {
     pub(crate) fn new(facts: &Facts, limits: &Limits, devices: &[Device]) -> Result<Self> {
-        limits.check(facts)?;
+        crate::limits::check(limits, facts)?;
         for (index, device) in devices.iter().enumerate() {
             if devices[..index].contains(device) {
                 let limit = format!("io[{}]", limits.io[index].device);

@@ -5,8 +5,8 @@
 //! outlives the caller: a pipe that ends without a byte means that the caller was killed, and then everything in the
 //! group is. It stays on the host's side of every namespace itself.
 //!
-//! Descriptors: 3 a pipe from the caller, 4 the `cgroup.kill` of the group, 5 the group's parent, 6 a pipe to the
-//! caller for the report, 7 the script, and then those that the script names.
+//! Descriptors: 3 a pipe from the caller, 4 the `cgroup.kill` of the group, 5 the group's parent, 6 the caller (a
+//! pidfd), 7 a pipe to the caller for the report, 8 the script, and then those that the script names.
 
 use core::ptr;
 
@@ -19,10 +19,11 @@ use crate::{exit, sys};
 const CALLER: usize = 3;
 const KILL: usize = 4;
 const PARENT: usize = 5;
-const REPORT: usize = 6;
-const SCRIPT: usize = 7;
+const HOME: usize = 6;
+const REPORT: usize = 7;
+const SCRIPT: usize = 8;
 
-/// The child's, while this process waits for it to run its program.
+/// The child's, while this process waits for it to run its program. It uses less than a page of it.
 static mut STACK: [u128; 2048] = [0; 2048];
 
 /// SAFETY: `name` is the address of a string, `words` the length of the script.
@@ -40,11 +41,12 @@ pub(crate) unsafe fn main(name: usize, words: usize) -> ! {
     };
     // The container's streams must end with the container's processes.
     unsafe { sys(nr::CLOSE_RANGE, [SCRIPT, u32::MAX as usize, 0]) };
+    unsafe { sys(nr::CLOSE, [HOME]) };
     let said = [pid, report.stage, report.step, report.errno];
     unsafe { sys(nr::WRITE, [REPORT, said.as_ptr() as usize, size_of_val(&said)]) };
     unsafe { sys(nr::CLOSE, [REPORT]) };
     if report.stage != 0 {
-        exit(0);
+        exit(126);
     }
     unsafe { watch(name) }
 }
@@ -54,16 +56,15 @@ unsafe fn start(words: usize, report: &mut Report) -> Result<usize, Report> {
     const READ_WRITE: usize = 3;
     const MAP_PRIVATE: usize = 2;
     const CLONE_PARENT: u64 = 0x8000;
-    const CLONE_NEWPID: usize = 0x2000_0000;
     let failed = |stage| move |errno: i32| Report { stage, step: 0, errno: errno as u64 };
     let map = [0, words * 8, READ_WRITE, MAP_PRIVATE, SCRIPT, 0];
     let base = unsafe { crate::raw::call(nr::MMAP, map) }.map_err(failed(stage::DESCRIPTORS))? as *mut u64;
     unsafe { relocate(base) };
     let script = unsafe { Flat::new(base) };
-    let namespace = script.word(script::PID_NAMESPACE);
-    if namespace != NONE {
-        unsafe { crate::raw::call(nr::SETNS, [namespace as usize, CLONE_NEWPID]) }
-            .map_err(failed(stage::PID_NAMESPACE))?;
+    let container = script.word(script::CONTAINER);
+    if container != NONE {
+        unsafe { crate::raw::call(nr::SETNS, [container as usize, script::CONTAINERS]) }
+            .map_err(failed(stage::CONTAINER))?;
     }
     let stack = &raw mut STACK;
     let args = CloneArgs {
@@ -72,7 +73,12 @@ unsafe fn start(words: usize, report: &mut Report) -> Result<usize, Report> {
         stack_size: size_of::<[u128; 2048]>() as u64,
         ..CloneArgs::default()
     };
-    let pid = unsafe { child::vfork(script, args, report) }.map_err(failed(stage::CLONE))?;
+    let pid = unsafe { child::vfork(script, args, report) };
+    if container != NONE {
+        // Fails when the caller has been killed: then only the group is left to end, by descriptors.
+        unsafe { sys(nr::SETNS, [HOME, script::CONTAINERS]) };
+    }
+    let pid = pid.map_err(failed(stage::CLONE))?;
     // What the command was told is its own from here on.
     unsafe { sys(nr::MUNMAP, [base as usize, words * 8]) };
     Ok(pid)

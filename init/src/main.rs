@@ -160,7 +160,7 @@ fn exit(code: usize) -> ! {
     }
 }
 
-/// The compiler takes it for granted.
+/// The compiler takes it for granted, as the next.
 ///
 /// SAFETY: `to` is writable for `length` bytes.
 #[unsafe(no_mangle)]
@@ -168,6 +168,15 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, length: usize) -> *mut u8 {
     for i in 0..length {
         // Volatile, or the compiler makes a call of `memset` out of this loop.
         unsafe { to.add(i).write_volatile(byte as u8) };
+    }
+    to
+}
+
+/// SAFETY: `from` is readable and `to` writable for `length` bytes, and they do not overlap.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    for i in 0..length {
+        unsafe { to.add(i).write_volatile(*from.add(i)) };
     }
     to
 }

@@ -95,6 +95,27 @@ impl Signal {
     }
 }
 
+/// Whether one of these was sent to this thread or process and waits, blocked.
+///
+/// `sigpending(2)`, POSIX.
+#[must_use]
+pub fn is_pending(signals: &[Signal]) -> bool {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: `set` is a place for a signal set, which the call fills in; it fails for a bad address only.
+    let set = unsafe {
+        libc::sigpending(set.as_mut_ptr());
+        set.assume_init()
+    };
+    // SAFETY: the set is initialized, the number a signal's.
+    signals.iter().any(|signal| unsafe { libc::sigismember(&raw const set, signal.as_raw()) } == 1)
+}
+
+/// Gives a signal its default meaning in this process, whatever the program that started it has left.
+pub fn default_disposition(signal: Signal) {
+    // SAFETY: no handler, so nothing of ours runs in one. It fails for SIGKILL and SIGSTOP, which have no other.
+    let _before = unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
+}
+
 impl fmt::Display for Signal {
     /// `SIGTERM`, `SIGRTMIN+3`; the bare number for 32 and 33.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

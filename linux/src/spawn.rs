@@ -8,14 +8,14 @@
 //! ```text
 //! parent thread                           child (own descriptor table, own fs, own credentials)
 //!   block signals
-//!   setns(pid namespace)?                   (a thread's own children only)
+//!   setns(container)?                       (this thread and its next children only)
 //!   clone3 ------------------------------>  ops[0] … ops[n]
 //!   (suspended)                             close_range(3..)
 //!        <------------------------------    execve, or {step, errno} written and _exit
-//!   restore pid namespace and signals
+//!   setns(home), restore signals
 //! ```
 //!
-//! [`spawn`] clones the child from this process. [`spawn_through`] lets a small program do that, so that nothing
+//! [`spawn`] clones the child from this process. [`start_through`] lets a small program do that, so that nothing
 //! of this process, neither its memory nor its program file, is ever in the namespaces of the child; the child is
 //! this process's all the same (`CLONE_PARENT`).
 //!
@@ -71,8 +71,10 @@ pub enum Program {
 pub struct Script {
     /// Namespaces made for the child: a union of [`new`].
     pub namespaces: u64,
-    /// Become a child of the pid namespace of this process (a pidfd).
-    pub pid_namespace: Option<Arc<OwnedFd>>,
+    /// Begin in the pid, mount, uts, ipc and network namespaces of this process (a pidfd). Whoever clones the child
+    /// joins them first and returns home afterwards: what is in the container already never sees a process that is in
+    /// its pid namespace and elsewhere at home.
+    pub container: Option<Arc<OwnedFd>>,
     /// The cgroup (v2 directory) that the child starts in.
     pub cgroup: Option<Arc<OwnedFd>>,
     /// The steps, in order.
@@ -112,8 +114,8 @@ pub struct SpawnError {
 /// The step that failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FailedStep {
-    /// Joining the pid namespace, in the parent.
-    PidNamespace,
+    /// Joining the container's namespaces, in whoever clones.
+    Container,
     /// `clone3` itself.
     Clone,
     /// An [`Op`], as it describes itself.
@@ -127,7 +129,7 @@ pub enum FailedStep {
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.step {
-            FailedStep::PidNamespace => write!(f, "join pid namespace")?,
+            FailedStep::Container => write!(f, "join namespaces")?,
             FailedStep::Clone => write!(f, "clone process")?,
             FailedStep::Op(op) => write!(f, "{op}")?,
             FailedStep::Descriptors => write!(f, "set up descriptors")?,
@@ -157,16 +159,16 @@ pub fn spawn(script: &Script) -> Result<Spawned, SpawnError> {
     // SAFETY: the words are there until after the child has become its program.
     let flat = unsafe { Flat::new(words.as_ptr()) };
     let signals = clone::BlockedSignals::new();
-    let own = match &script.pid_namespace {
+    let abroad = match &script.container {
         Some(target) => Some(
-            clone::ForeignPidNamespace::enter(target.as_fd())
-                .map_err(|errno| SpawnError { step: FailedStep::PidNamespace, errno })?,
+            clone::Abroad::enter(target.as_fd())
+                .map_err(|errno| SpawnError { step: FailedStep::Container, errno })?,
         ),
         None => None,
     };
     let mut report = Report::default();
     let cloned = clone::vfork(flat, &mut report);
-    drop(own);
+    drop(abroad);
     drop(signals);
     let (pid, pidfd) = cloned.map_err(|errno| SpawnError { step: FailedStep::Clone, errno })?;
     match script.failure(&report) {
@@ -195,15 +197,22 @@ pub struct Through {
     pub keep: Vec<Arc<OwnedFd>>,
 }
 
-/// As [`spawn`], but another program clones the child. Returns that program's handle, too: if this succeeds it
-/// runs, else it is gone.
+/// A process that another program is about to clone.
+#[derive(Debug)]
+pub struct Starting<'a> {
+    script: &'a Script,
+    report: OwnedFd,
+    stays: OwnedFd,
+}
+
+/// As [`spawn`], but another program clones the child. Returns when that program runs.
 ///
-/// The new process is a child of this one, not of that program. Neither must have a handler for `SIGCHLD` that
-/// reaps whatever it finds.
+/// The new process will be a child of this one, not of that program. Whoever ignores `SIGCHLD` cannot use this: such a
+/// child may be gone before it is known.
 ///
 /// # Errors
-/// The first step that failed; both processes are gone by then.
-pub fn spawn_through(script: &Script, through: &Through) -> Result<(Spawned, OwnedFd), SpawnError> {
+/// As [`spawn`], for that program.
+pub fn start_through<'a>(script: &'a Script, through: &Through) -> Result<Starting<'a>, SpawnError> {
     let first = 3 + through.keep.len() as u64 + 2;
     let mut descriptors = Descriptors::From(first, Vec::new());
     let words = flat::encode(script, &mut descriptors).map_err(SpawnError::descriptors)?;
@@ -218,7 +227,7 @@ pub fn spawn_through(script: &Script, through: &Through) -> Result<(Spawned, Own
     let count = CString::new(words.len().to_string()).unwrap_or_default();
     let starter = Script {
         namespaces: 0,
-        pid_namespace: None,
+        container: None,
         cgroup: None,
         ops: Vec::new(),
         stdio: [Arc::clone(&through.null), Arc::clone(&through.null), Arc::clone(&through.null)],
@@ -230,33 +239,55 @@ pub fn spawn_through(script: &Script, through: &Through) -> Result<(Spawned, Own
         envp: Vec::new(),
     };
     let stays = spawn(&starter)?.pidfd;
-    // Closes this process's copy of the pipe's writing end.
-    drop(starter);
-    let started = match read_report(&report) {
-        // It was killed before it could say anything.
-        None => Err(SpawnError { step: FailedStep::Clone, errno: Errno::CHILD }),
-        Some((pid, report)) => {
-            let child = Pid::from_raw(pid as i32).map(|pid| (pid, crate::pidfd::open(pid)));
-            match (script.failure(&report), child) {
-                (None, Some((pid, Ok(pidfd)))) => Ok(Spawned { pid, pidfd }),
-                (None, Some((_, Err(errno)))) => Err(SpawnError { step: FailedStep::Clone, errno }),
-                (None, None) => Err(SpawnError { step: FailedStep::Clone, errno: Errno::CHILD }),
-                (Some(failure), child) => {
-                    if let Some((_, Ok(pidfd))) = child {
-                        reap(&pidfd);
+    Ok(Starting { script, report, stays })
+}
+
+impl Starting<'_> {
+    /// Waits until it is known whether the process runs, at most this long.
+    #[must_use]
+    pub fn is_known_within(&self, milliseconds: u16) -> bool {
+        let mut fds = [rustix::event::PollFd::new(&self.report, rustix::event::PollFlags::IN)];
+        let nanoseconds = i64::from(milliseconds) * 1_000_000;
+        let limit = rustix::event::Timespec {
+            tv_sec: nanoseconds / 1_000_000_000,
+            tv_nsec: nanoseconds % 1_000_000_000,
+        };
+        rustix::event::poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits until it is known. Returns the handle of the program that stays, too.
+    ///
+    /// # Errors
+    /// The first step that failed; the program is gone then. So is the process, unless the program was killed before
+    /// it could speak of it: whoever holds the group of the script ends what is in it.
+    pub fn finish(self) -> Result<(Spawned, OwnedFd), SpawnError> {
+        let Self { script, report, stays } = self;
+        let clone_failed = |errno| Err(SpawnError { step: FailedStep::Clone, errno });
+        let started = match read_report(&report) {
+            None => clone_failed(Errno::CHILD),
+            Some((pid, report)) => {
+                let child = Pid::from_raw(pid as i32).map(|pid| (pid, crate::pidfd::open(pid)));
+                match (script.failure(&report), child) {
+                    (None, Some((pid, Ok(pidfd)))) => Ok(Spawned { pid, pidfd }),
+                    (None, Some((_, Err(errno)))) => clone_failed(errno),
+                    (None, None) => clone_failed(Errno::CHILD),
+                    (Some(failure), child) => {
+                        if let Some((_, Ok(pidfd))) = child {
+                            reap(&pidfd);
+                        }
+                        Err(failure)
                     }
-                    Err(failure)
                 }
             }
-        }
-    };
-    match started {
-        Ok(spawned) => Ok((spawned, stays)),
-        Err(failure) => {
-            // It ends by itself when it could not start the child, and may be killed when it did not say so.
-            let _ = crate::pidfd::send_signal(&stays, crate::signal::Signal::KILL);
-            reap(&stays);
-            Err(failure)
+        };
+        match started {
+            Ok(spawned) => Ok((spawned, stays)),
+            Err(failure) => {
+                // It ends by itself when it could not start the child, and may be stopped when it did not say so.
+                let _ = crate::pidfd::send_signal(&stays, crate::signal::Signal::KILL);
+                reap(&stays);
+                Err(failure)
+            }
         }
     }
 }
@@ -304,7 +335,7 @@ impl Script {
         };
         let step = match report.stage {
             0 => return None,
-            stage::PID_NAMESPACE => FailedStep::PidNamespace,
+            stage::CONTAINER => FailedStep::Container,
             stage::CLONE => FailedStep::Clone,
             stage::OP => op(&self.ops),
             stage::CLOSED_OP => op(&self.closed_ops),

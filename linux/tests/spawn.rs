@@ -19,7 +19,7 @@ fn script(argv: &[&CStr]) -> Script {
     let null = null();
     Script {
         namespaces: 0,
-        pid_namespace: None,
+        container: None,
         cgroup: None,
         ops: Vec::new(),
         stdio: [Arc::clone(&null), Arc::clone(&null), null],
@@ -140,7 +140,7 @@ fn s6_a_second_process_joins_the_namespaces_of_the_first() {
     let first = spawn(&first).unwrap();
     let handle = Arc::new(first.pidfd);
     let mut second = sh("hostname; test $$ -lt 50 && echo inside");
-    second.pid_namespace = Some(Arc::clone(&handle));
+    second.container = Some(Arc::clone(&handle));
     second.ops.push(Op::JoinNamespaces {
         process: Arc::clone(&handle),
         namespaces: new::UTS | new::IPC | new::MOUNT,

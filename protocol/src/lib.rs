@@ -21,6 +21,7 @@
 pub mod error;
 pub mod file;
 pub mod image;
+pub mod limits;
 pub mod process;
 pub mod schema;
 pub mod session;

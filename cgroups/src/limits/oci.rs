@@ -1,7 +1,7 @@
 //! Limits as the OCI runtime specification writes them (`config-linux.md`, "Control groups"). No input or output but
 //! for the numbers of devices that were given by path.
 //!
-//! What [`Limits::write_to`] writes, [`Limits::from_oci`] reads again without loss.
+//! What [`write_to`] writes, [`from_oci`] reads again without loss.
 
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxHugepageLimitBuilder, LinuxMemory, LinuxPids, LinuxPidsBuilder,
@@ -12,103 +12,101 @@ use super::{HugePageLimit, IoLimit, Limits};
 use crate::error::{Error, Result};
 use crate::machine;
 
-impl Limits {
-    /// Reads them from a configuration. `devices` is left to whoever makes devices; each other field that is set and
-    /// that this crate cannot apply is refused.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`], or [`Error::Invalid`] where two fields contradict each other.
-    pub fn from_oci(resources: &LinuxResources) -> Result<Self> {
-        let mut limits = Self::default();
-        refuse("network", resources.network().is_some())?;
-        refuse("rdma", resources.rdma().as_ref().is_some_and(|rdma| !rdma.is_empty()))?;
-        refuse("unified", resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()))?;
-        if let Some(memory) = resources.memory() {
-            read_memory(memory, &mut limits)?;
-        }
-        if let Some(cpu) = resources.cpu() {
-            read_cpu(cpu, &mut limits)?;
-        }
-        limits.pids = resources.pids().as_ref().map(LinuxPids::limit).and_then(positive);
-        if let Some(block_io) = resources.block_io() {
-            read_block_io(block_io, &mut limits)?;
-        }
-        for limit in resources.hugepage_limits().iter().flatten() {
-            let limit_bytes = u64::try_from(limit.limit()).unwrap_or(Self::UNLIMITED);
-            limits.hugetlb.push(HugePageLimit { page_size: limit.page_size().clone(), limit_bytes });
-        }
-        Ok(limits)
+/// Reads them from a configuration. `devices` is left to whoever makes devices; each other field that is set and
+/// that this crate cannot apply is refused.
+///
+/// # Errors
+/// [`Error::Unsupported`], or [`Error::Invalid`] where two fields contradict each other.
+pub fn from_oci(resources: &LinuxResources) -> Result<Limits> {
+    let mut limits = Limits::default();
+    refuse("network", resources.network().is_some())?;
+    refuse("rdma", resources.rdma().as_ref().is_some_and(|rdma| !rdma.is_empty()))?;
+    refuse("unified", resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()))?;
+    if let Some(memory) = resources.memory() {
+        read_memory(memory, &mut limits)?;
     }
+    if let Some(cpu) = resources.cpu() {
+        read_cpu(cpu, &mut limits)?;
+    }
+    limits.pids = resources.pids().as_ref().map(LinuxPids::limit).and_then(positive);
+    if let Some(block_io) = resources.block_io() {
+        read_block_io(block_io, &mut limits)?;
+    }
+    for limit in resources.hugepage_limits().iter().flatten() {
+        let limit_bytes = u64::try_from(limit.limit()).unwrap_or(Limits::UNLIMITED);
+        limits.hugetlb.push(HugePageLimit { page_size: limit.page_size().clone(), limit_bytes });
+    }
+    Ok(limits)
+}
 
-    /// Writes them into a configuration, over what was there of these controllers.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a device that is no whole disk of this machine.
-    pub fn write_to(&self, resources: &mut LinuxResources) -> Result<()> {
-        resources.set_memory(self.oci_memory());
-        resources.set_cpu(self.oci_cpu());
-        resources.set_pids(self.pids.and_then(|pids| {
-            let limit = if pids >= Self::UNLIMITED { -1 } else { signed(pids) };
-            LinuxPidsBuilder::default().limit(limit).build().ok()
-        }));
-        resources.set_block_io(self.oci_block_io()?);
-        let hugetlb = self.hugetlb.iter().filter_map(|limit| {
-            let builder = LinuxHugepageLimitBuilder::default().page_size(limit.page_size.clone());
-            let bytes = limit.limit_bytes;
-            builder.limit(if bytes >= Self::UNLIMITED { -1 } else { signed(bytes) }).build().ok()
-        });
-        resources.set_hugepage_limits((!self.hugetlb.is_empty()).then(|| hugetlb.collect()));
-        Ok(())
-    }
+/// Writes them into a configuration, over what was there of these controllers.
+///
+/// # Errors
+/// [`Error::Invalid`] for a device that is no whole disk of this machine.
+pub fn write_to(limits: &Limits, resources: &mut LinuxResources) -> Result<()> {
+    resources.set_memory(oci_memory(limits));
+    resources.set_cpu(oci_cpu(limits));
+    resources.set_pids(limits.pids.and_then(|pids| {
+        let limit = if pids >= Limits::UNLIMITED { -1 } else { signed(pids) };
+        LinuxPidsBuilder::default().limit(limit).build().ok()
+    }));
+    resources.set_block_io(oci_block_io(limits)?);
+    let hugetlb = limits.hugetlb.iter().filter_map(|limit| {
+        let builder = LinuxHugepageLimitBuilder::default().page_size(limit.page_size.clone());
+        let bytes = limit.limit_bytes;
+        builder.limit(if bytes >= Limits::UNLIMITED { -1 } else { signed(bytes) }).build().ok()
+    });
+    resources.set_hugepage_limits((!limits.hugetlb.is_empty()).then(|| hugetlb.collect()));
+    Ok(())
+}
 
-    fn oci_memory(&self) -> Option<LinuxMemory> {
-        let limit = |bytes: u64| if bytes >= Self::UNLIMITED { -1 } else { signed(bytes) };
-        let mut memory = LinuxMemory::default();
-        memory.set_limit(self.memory_bytes.map(limit));
-        memory.set_reservation(self.memory_reservation_bytes.map(limit));
-        if let (Some(bytes), Some(swap)) = (self.memory_bytes, self.swap_bytes) {
-            memory.set_swap(Some(limit(if swap >= Self::UNLIMITED {
-                swap
-            } else {
-                bytes.saturating_add(swap)
-            })));
-        }
-        (memory != LinuxMemory::default()).then_some(memory)
+fn oci_memory(limits: &Limits) -> Option<LinuxMemory> {
+    let limit = |bytes: u64| if bytes >= Limits::UNLIMITED { -1 } else { signed(bytes) };
+    let mut memory = LinuxMemory::default();
+    memory.set_limit(limits.memory_bytes.map(limit));
+    memory.set_reservation(limits.memory_reservation_bytes.map(limit));
+    if let (Some(bytes), Some(swap)) = (limits.memory_bytes, limits.swap_bytes) {
+        memory.set_swap(Some(limit(if swap >= Limits::UNLIMITED {
+            swap
+        } else {
+            bytes.saturating_add(swap)
+        })));
     }
+    (memory != LinuxMemory::default()).then_some(memory)
+}
 
-    fn oci_cpu(&self) -> Option<LinuxCpu> {
-        let mut cpu = LinuxCpu::default();
-        cpu.set_shares(self.cpu_weight.map(|weight| (weight * 1024 + 50) / 100));
-        if let Some((quota, period)) = self.quota() {
-            cpu.set_quota(Some(signed(quota))).set_period(Some(period));
-        }
-        cpu.set_cpus(self.cpuset_cpus.clone()).set_mems(self.cpuset_mems.clone());
-        (cpu != LinuxCpu::default()).then_some(cpu)
+fn oci_cpu(limits: &Limits) -> Option<LinuxCpu> {
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares(limits.cpu_weight.map(|weight| (weight * 1024 + 50) / 100));
+    if let Some((quota, period)) = limits.quota() {
+        cpu.set_quota(Some(signed(quota))).set_period(Some(period));
     }
+    cpu.set_cpus(limits.cpuset_cpus.clone()).set_mems(limits.cpuset_mems.clone());
+    (cpu != LinuxCpu::default()).then_some(cpu)
+}
 
-    fn oci_block_io(&self) -> Result<Option<LinuxBlockIo>> {
-        let mut tables: [Vec<LinuxThrottleDevice>; 4] = Default::default();
-        for limit in &self.io {
-            let (major, minor) = machine::device(&limit.device)?;
-            for (table, (_, rate)) in tables.iter_mut().zip(limit.rates()) {
-                let device = rate.and_then(|rate| {
-                    let builder = LinuxThrottleDeviceBuilder::default();
-                    builder.major(i64::from(major)).minor(i64::from(minor)).rate(rate).build().ok()
-                });
-                table.extend(device);
-            }
+fn oci_block_io(limits: &Limits) -> Result<Option<LinuxBlockIo>> {
+    let mut tables: [Vec<LinuxThrottleDevice>; 4] = Default::default();
+    for limit in &limits.io {
+        let (major, minor) = machine::device(&limit.device)?;
+        for (table, (_, rate)) in tables.iter_mut().zip(limit.rates()) {
+            let device = rate.and_then(|rate| {
+                let builder = LinuxThrottleDeviceBuilder::default();
+                builder.major(i64::from(major)).minor(i64::from(minor)).rate(rate).build().ok()
+            });
+            table.extend(device);
         }
-        let [read_bps, write_bps, read_iops, write_iops] =
-            tables.map(|table| (!table.is_empty()).then_some(table));
-        let mut block_io = LinuxBlockIo::default();
-        block_io
-            .set_weight(self.io_weight)
-            .set_throttle_read_bps_device(read_bps)
-            .set_throttle_write_bps_device(write_bps)
-            .set_throttle_read_iops_device(read_iops)
-            .set_throttle_write_iops_device(write_iops);
-        Ok((block_io != LinuxBlockIo::default()).then_some(block_io))
     }
+    let [read_bps, write_bps, read_iops, write_iops] =
+        tables.map(|table| (!table.is_empty()).then_some(table));
+    let mut block_io = LinuxBlockIo::default();
+    block_io
+        .set_weight(limits.io_weight)
+        .set_throttle_read_bps_device(read_bps)
+        .set_throttle_write_bps_device(write_bps)
+        .set_throttle_read_iops_device(read_iops)
+        .set_throttle_write_iops_device(write_iops);
+    Ok((block_io != LinuxBlockIo::default()).then_some(block_io))
 }
 
 fn read_memory(memory: &LinuxMemory, limits: &mut Limits) -> Result<()> {

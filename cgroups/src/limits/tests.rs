@@ -21,7 +21,7 @@ fn facts() -> Facts {
 
 fn refusal(json: &str) -> String {
     let limits: Limits = serde_json::from_str(json).unwrap();
-    let error = limits.check(&facts()).unwrap_err();
+    let error = check(&limits, &facts()).unwrap_err();
     assert!(error.is_refusal());
     error.to_string()
 }
@@ -72,7 +72,7 @@ fn s23_each_refused_limit_is_named_with_the_reason() {
 #[test]
 fn a_number_that_is_none_is_refused() {
     for cpus in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        assert!(Limits { cpus: Some(cpus), ..Limits::default() }.check(&facts()).is_err(), "{cpus}");
+        assert!(check(&Limits { cpus: Some(cpus), ..Limits::default() }, &facts()).is_err(), "{cpus}");
     }
 }
 
@@ -89,7 +89,7 @@ fn what_is_absent_is_not_written() {
 }
 
 fn from_oci(json: &str) -> Result<Limits> {
-    Limits::from_oci(&serde_json::from_str(json).unwrap())
+    super::from_oci(&serde_json::from_str(json).unwrap())
 }
 
 #[test]
@@ -185,10 +185,10 @@ prop_compose! {
 proptest! {
     #[test]
     fn limits_survive_the_way_through_oci(limits in any_limits()) {
-        prop_assert!(limits.check(&facts()).is_ok());
+        prop_assert!(check(&limits, &facts()).is_ok());
         let mut resources = LinuxResources::default();
-        limits.write_to(&mut resources).unwrap();
-        let mut read = Limits::from_oci(&resources).unwrap();
+        write_to(&limits, &mut resources).unwrap();
+        let mut read = super::from_oci(&resources).unwrap();
         // What the kernel gets, in whole microseconds.
         prop_assert_eq!(read.quota(), limits.quota());
         (read.cpus, read.cpu_period_micros) = (limits.cpus, limits.cpu_period_micros);

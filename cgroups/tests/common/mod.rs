@@ -87,7 +87,7 @@ impl Scene {
         keep.push(Arc::new(joining));
         let script = Script {
             namespaces: 0,
-            pid_namespace: None,
+            container: None,
             cgroup: Some(Arc::new(self.group.cgroup2().unwrap().try_clone_to_owned().unwrap())),
             ops: Vec::new(),
             stdio: [null(), stdout, inherited_stderr()],

@@ -1,13 +1,14 @@
-//! What surrounds the clone in the parent: signals, the pid namespace, the stack.
+//! What surrounds the clone in the parent: signals, namespaces, the stack.
 
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::bare::child::{self, Report};
-use super::bare::script::Flat;
+use super::bare::script::{CONTAINERS, Flat};
 use super::bare::{self, nr, raw};
 use super::owned;
 
@@ -42,32 +43,43 @@ impl Drop for BlockedSignals {
     }
 }
 
-/// This thread's next children belong to another pid namespace, until this is dropped.
-pub(super) struct ForeignPidNamespace {
-    own: OwnedFd,
+/// This thread is in a container's namespaces, and its next children belong there, until this is dropped.
+pub(super) struct Abroad(());
+
+/// This process, whose namespaces are those of all its threads.
+fn home() -> Result<&'static OwnedFd, Errno> {
+    static HOME: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(home) = HOME.get() {
+        return Ok(home);
+    }
+    let home = crate::pidfd::open(rustix::process::getpid())?;
+    Ok(HOME.get_or_init(|| home))
 }
 
-impl ForeignPidNamespace {
+impl Abroad {
     pub(super) fn enter(target: BorrowedFd<'_>) -> Result<Self, Errno> {
-        use rustix::fs::{Mode, OFlags};
-        let own =
-            rustix::fs::open("/proc/thread-self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        setns(target.as_raw_fd(), super::new::PID as i32)?;
-        Ok(Self { own })
+        home()?;
+        // A thread that shares root and working directory with others cannot change its mount namespace. Once it has
+        // its own, this costs nothing.
+        crate::process::unshare(rustix::thread::UnshareFlags::FS)?;
+        setns(target.as_raw_fd(), CONTAINERS)?;
+        Ok(Self(()))
     }
 }
 
-impl Drop for ForeignPidNamespace {
+impl Drop for Abroad {
     fn drop(&mut self) {
-        // A thread's own pid namespace can always be returned to.
-        let back = setns(self.own.as_raw_fd(), super::new::PID as i32);
-        debug_assert!(back.is_ok());
+        // One's own namespaces can always be returned to. A thread that could not must not serve anybody else.
+        let back = home().and_then(|home| setns(home.as_raw_fd(), CONTAINERS));
+        if back.is_err() {
+            std::process::abort();
+        }
     }
 }
 
-fn setns(fd: i32, flags: i32) -> Result<(), Errno> {
+fn setns(fd: i32, flags: usize) -> Result<(), Errno> {
     // SAFETY: no pointers.
-    errno(unsafe { raw::call(nr::SETNS, [fd as usize, flags as usize]) }).map(drop)
+    errno(unsafe { raw::call(nr::SETNS, [fd as usize, flags]) }).map(drop)
 }
 
 fn errno<T>(result: bare::Result<T>) -> Result<T, Errno> {
@@ -81,7 +93,8 @@ struct Stack {
 }
 
 const STACK: usize = 64 * 1024;
-const GUARD: usize = 4096;
+/// The largest page that an architecture has.
+const GUARD: usize = 64 * 1024;
 
 impl Stack {
     fn new() -> Result<Self, Errno> {

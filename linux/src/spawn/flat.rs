@@ -114,8 +114,8 @@ pub(super) fn encode(from: &Script, descriptors: &mut Descriptors) -> Result<Vec
     to.words(&[script::NONE; script::HEADER]);
     let lowest_free = 3 + from.keep.len() as u64 + 1;
     to.header(script::NAMESPACES, &[from.namespaces]);
-    if let Some(process) = &from.pid_namespace {
-        to.header(script::PID_NAMESPACE, &[descriptors.number(process)]);
+    if let Some(process) = &from.container {
+        to.header(script::CONTAINER, &[descriptors.number(process)]);
     }
     if let Some(cgroup) = &from.cgroup {
         to.header(script::CGROUP, &[descriptors.number(cgroup)]);

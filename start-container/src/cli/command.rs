@@ -192,7 +192,8 @@ impl Exec {
         let sub::Started { process, terminal, guard } = match started {
             Ok(started) => started,
             Err(failure) => {
-                group.retire();
+                // Nothing of it may go on. The failure is what the caller must hear of.
+                let _left = group.destroy();
                 return Err(failure);
             }
         };

@@ -117,6 +117,8 @@ impl Context {
 }
 
 pub(crate) fn main() -> ExitCode {
+    // Whoever ignores it, as some starters of background jobs do, has no children to wait for.
+    linux::signal::default_disposition(linux::signal::Signal::CHLD);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -40,7 +40,7 @@ impl PipeWrap {
         };
         let script = Script {
             namespaces: 0,
-            pid_namespace: None,
+            container: None,
             cgroup: None,
             ops: vec![Op::DeathSignal(Signal::KILL.as_raw())],
             stdio: [Arc::new(stdin), Arc::new(write_stdout), Arc::new(write_stderr)],

@@ -76,10 +76,13 @@ impl Hierarchy {
     }
 
     /// The group of a subcontainer, if it is there.
-    pub(crate) fn existing(&self, guid: &str) -> Option<Group> {
-        let base = open_dir(self.root.as_fd(), BASE).ok()?;
-        let dir = open_dir(base.as_fd(), guid).ok()?;
-        Some(Group { dir: Arc::new(dir), parent: Arc::new(base), name: guid.to_owned() })
+    pub(crate) fn existing(&self, guid: &str) -> Result<Option<Group>> {
+        let open = || {
+            let base = open_dir(self.root.as_fd(), BASE)?;
+            let dir = open_dir(base.as_fd(), guid)?;
+            Ok(Group { dir: Arc::new(dir), parent: Arc::new(base), name: guid.to_owned() })
+        };
+        if_there(open()).map_err(|errno| Failure::kernel("open cgroup", format!("{BASE}/{guid}"), errno))
     }
 
     /// Removes the base directory when nothing is in it any more.
@@ -94,16 +97,22 @@ impl Group {
     pub(crate) fn child(&self, name: String) -> Result<Self> {
         let make = || {
             rustix::fs::mkdirat(&self.dir, &name, Mode::from(0o755))?;
-            open_dir(self.dir.as_fd(), &name)
+            open_dir(self.dir.as_fd(), &name).inspect_err(|_| {
+                // The failure is what the caller must hear of.
+                let _left = rustix::fs::unlinkat(&self.dir, &name, AtFlags::REMOVEDIR);
+            })
         };
         let dir = make().map_err(|errno| Failure::kernel("create cgroup", &name, errno))?;
         Ok(Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name })
     }
 
     /// A group beneath this one, if it is there.
-    pub(crate) fn existing_child(&self, name: &str) -> Option<Self> {
-        let dir = open_dir(self.dir.as_fd(), name).ok()?;
-        Some(Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name: name.to_owned() })
+    pub(crate) fn existing_child(&self, name: &str) -> Result<Option<Self>> {
+        let open = || {
+            let dir = open_dir(self.dir.as_fd(), name)?;
+            Ok(Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name: name.to_owned() })
+        };
+        if_there(open()).map_err(|errno| Failure::kernel("open cgroup", name, errno))
     }
 
     /// The handle for `clone3`.
@@ -139,7 +148,8 @@ impl Group {
     /// The groups directly beneath, by name.
     pub(crate) fn groups(&self) -> Vec<(String, Self)> {
         let names = self.children().unwrap_or_default();
-        names.into_iter().filter_map(|name| self.existing_child(&name).map(|group| (name, group))).collect()
+        let open = |name: String| self.existing_child(&name).ok().flatten().map(|group| (name, group));
+        names.into_iter().filter_map(open).collect()
     }
 
     fn own_processes(&self) -> std::result::Result<Vec<i32>, Errno> {
@@ -261,6 +271,15 @@ fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> std::result::Result<O
 
 fn open_dir(dir: BorrowedFd<'_>, name: &str) -> std::result::Result<OwnedFd, Errno> {
     open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// What is not there, or not any more, is no error; what cannot be opened is.
+fn if_there<T>(opened: std::result::Result<T, Errno>) -> std::result::Result<Option<T>, Errno> {
+    match opened {
+        Ok(it) => Ok(Some(it)),
+        Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn make_dir(dir: BorrowedFd<'_>, name: &str) -> std::result::Result<(), Errno> {

@@ -102,9 +102,8 @@ pub(crate) fn join(
     filter: Option<&Program>,
 ) -> Result<Script> {
     let mut script = command(process, stdio, filter)?;
-    let namespaces = new::MOUNT | new::CGROUP | new::UTS | new::IPC | new::NET;
-    script.ops.insert(0, Op::JoinNamespaces { process: Arc::clone(leader), namespaces });
-    Ok(Script { pid_namespace: Some(Arc::clone(leader)), ..script })
+    script.ops.insert(0, Op::JoinNamespaces { process: Arc::clone(leader), namespaces: new::CGROUP });
+    Ok(Script { container: Some(Arc::clone(leader)), ..script })
 }
 
 /// What launch and exec share: everything after the namespaces.
@@ -134,7 +133,7 @@ fn command(process: &Process, stdio: [Arc<OwnedFd>; 3], filter: Option<&Program>
     let name = args.first().ok_or_else(|| invalid("process.args", "empty"))?;
     Ok(Script {
         namespaces: 0,
-        pid_namespace: None,
+        container: None,
         cgroup: None,
         ops: vec![Op::NewKeyring],
         stdio,

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
+use linux::signal::Signal;
 use linux::spawn::{Program, Script, Spawned, Through};
 use protocol::ErrorKind;
 use rustix::io::Errno;
@@ -72,6 +73,12 @@ impl InitReport {
     }
 }
 
+fn ends_within_a_second(process: &OwnedFd) -> bool {
+    let mut fds = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
+    let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&second)).is_ok_and(|ready| ready > 0)
+}
+
 /// A small process that started another in this one's stead, and outlives this one: if this one is killed, it ends
 /// everything in a group. Dropping it without [`Guard::dismiss`] has the same effect.
 #[derive(Debug)]
@@ -87,17 +94,31 @@ impl Guard {
     /// could overwrite through `/proc/<pid>/exe` (CVE-2019-5736).
     pub(crate) fn start(init: &Init, mut script: Script, group: Group) -> Result<(Process, Self)> {
         let (read, write) = pipe()?;
-        let kill = group.kill_handle().map_err(|errno| Failure::kernel("start guard", "", errno))?;
+        let fail = |errno| Failure::kernel("start guard", "", errno);
+        let kill = group.kill_handle().map_err(fail)?;
+        let home = linux::pidfd::open(rustix::process::getpid()).map_err(fail)?;
         script.cgroup = Some(group.handle());
         let (parent, name) = group.location();
         let through = Through {
             program: init.get()?,
             args: vec![c"start-container-guard".to_owned(), CString::new(name).unwrap_or_default()],
             null: Arc::new(dev_null()?),
-            keep: vec![Arc::new(read), Arc::new(kill), parent],
+            keep: vec![Arc::new(read), Arc::new(kill), parent, Arc::new(home)],
         };
-        let (Spawned { pid, pidfd: child }, pidfd) =
-            linux::spawn::spawn_through(&script, &through).map_err(process::failure)?;
+        let starting = linux::spawn::start_through(&script, &through).map_err(process::failure)?;
+        // Something inside may stop the process on its way in, and our own signals are blocked: a signal that would
+        // end us ends what is being started.
+        while !starting.is_known_within(200) {
+            if linux::signal::is_pending(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]) {
+                // It may not be in there yet, or out again.
+                let _gone = group.kill();
+            }
+        }
+        let started = starting.finish().map_err(process::failure);
+        let (Spawned { pid, pidfd: child }, pidfd) = started.inspect_err(|_| {
+            // If the guard was killed before it could speak, there is one that nobody knows.
+            let _gone = group.kill();
+        })?;
         let process = Process { pid: pid.as_raw_nonzero().get(), pidfd: Arc::new(child), group };
         Ok((process, Self { pipe: write, pidfd }))
     }
@@ -107,6 +128,10 @@ impl Guard {
         // If either fails the guard is gone already.
         let _gone = rustix::io::write(&self.pipe, b".");
         meanwhile();
+        if !ends_within_a_second(&self.pidfd) {
+            // Somebody has stopped it.
+            let _gone = linux::pidfd::send_signal(&self.pidfd, Signal::KILL);
+        }
         // Waited for here, since not every init reaps what it inherits.
         let _gone = linux::pidfd::wait(&self.pidfd);
     }

@@ -80,12 +80,12 @@ pub(crate) fn exit_code(outcome: &Outcome) -> u8 {
 pub(crate) fn failure(error: SpawnError) -> Failure {
     match (&error.step, error.errno) {
         (FailedStep::Exec(program), errno) => exec_failure(program, errno),
-        (FailedStep::PidNamespace, Errno::SRCH | Errno::INVAL) => {
+        (FailedStep::Container, Errno::SRCH | Errno::INVAL) => {
             Failure::new(ErrorKind::NotRunning, "join namespaces", "of a leader that has ended")
                 .because(error)
         }
         (FailedStep::Op(step), errno) => Failure::new(kind_of(errno), step.clone(), "").because(errno),
-        (FailedStep::Clone | FailedStep::PidNamespace, errno) => {
+        (FailedStep::Clone | FailedStep::Container, errno) => {
             Failure::new(kind_of(errno), "start process", "").because(error)
         }
         (FailedStep::Descriptors, errno) => {

@@ -343,7 +343,10 @@ fn start(
     group: Group,
 ) -> Result<Started> {
     let started = host.machine.exec(&running.leader, command, options, io, group.clone());
-    started.inspect_err(|_| group.retire())
+    started.inspect_err(|_| {
+        // Nothing of it may go on. The failure is what the caller must hear of.
+        let _left = group.destroy();
+    })
 }
 
 /// Awaits a start; when `stop` comes first, ends what is being started. A process is in its container's pid namespace

@@ -244,7 +244,8 @@ impl Machine {
         match self.rootfs(guid) {
             Ok(_) => Ok(lock),
             // Destroyed while we waited.
-            Err(failure) => lock.remove().and(Err(failure)),
+            Err(failure) if failure.kind == ErrorKind::NotFound => lock.remove().and(Err(failure)),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -317,7 +318,7 @@ impl Machine {
                 format!("it belongs to the data directory {}", elsewhere.display()),
             )));
         }
-        if let Some(group) = self.hierarchy.existing(guid) {
+        if let Some(group) = self.hierarchy.existing(guid)? {
             group.destroy()?;
         }
         self.hierarchy.tidy();
@@ -438,10 +439,11 @@ impl Machine {
         let (process, guard) = self.start(script, group.clone())?;
         let settle = || {
             if let Some(report) = report {
-                report.wait(command.args)?;
+                report.wait(command.args).inspect_err(|_| process.end())?;
             }
             // It is our child: until it is waited for, its entry in proc is there.
             let start_time = state::start_time(process.pid).ok_or_else(|| {
+                process.end();
                 Failure::new(ErrorKind::Exhausted, "read start time of process", process.pid)
             })?;
             let name = group.location().1.to_owned();
@@ -516,8 +518,8 @@ impl Machine {
         if state::start_time(record.pid) != Some(record.start_time) || has_ended(&pidfd) {
             return Ok(None);
         }
-        let Some(all) = self.hierarchy.existing(guid) else { return Ok(None) };
-        let Some(group) = all.existing_child(&record.group) else { return Ok(None) };
+        let Some(all) = self.hierarchy.existing(guid)? else { return Ok(None) };
+        let Some(group) = all.existing_child(&record.group)? else { return Ok(None) };
         let root = match root_of(record.pid) {
             Ok(root) => Arc::new(root),
             // It ended between the two looks.
@@ -547,7 +549,7 @@ impl Machine {
         {
             unpublish_proc(&rootfs.path());
         }
-        if let Some(group) = self.hierarchy.existing(guid) {
+        if let Some(group) = self.hierarchy.existing(guid)? {
             group.destroy()?;
             self.hierarchy.tidy();
         }
@@ -679,7 +681,7 @@ impl Machine {
     /// What everything inside uses together.
     pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
         self.rootfs(guid)?;
-        let pids = match self.hierarchy.existing(guid) {
+        let pids = match self.hierarchy.existing(guid)? {
             Some(group) => {
                 group.processes().map_err(|errno| Failure::kernel("list processes of", guid, errno))?
             }
@@ -715,7 +717,12 @@ fn streams(io: &Io, terminal: Option<Terminal>, uid: u32) -> Result<([Arc<OwnedF
 /// Whether the process that made a group is there (see [`Machine::command_name`]).
 fn caller_lives(group: &str) -> bool {
     let caller = group.split_once('-').and_then(|(pid, _)| pid.parse::<i32>().ok());
-    caller.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    let caller = caller.and_then(rustix::process::Pid::from_raw);
+    caller.is_some_and(|pid| match linux::pidfd::open(pid) {
+        // One that was killed may not have been waited for.
+        Ok(pidfd) => !has_ended(&pidfd),
+        Err(errno) => errno != Errno::SRCH,
+    })
 }
 
 /// Whether a leader's guard ends it just now, because the command line that launched it was killed. Returns when it

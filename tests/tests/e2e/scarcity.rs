@@ -149,3 +149,61 @@ fn a_host_without_descriptors_says_so_and_recovers() {
         rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
     });
 }
+
+#[test]
+fn an_exec_that_runs_out_of_descriptors_harms_no_container_that_runs() {
+    isolated(|| {
+        let cli = Cli::with_busybox();
+        let rootfs = cli.create_fs("busybox");
+        let running = cli.launch_idle(&rootfs);
+        let mut failed = 0;
+        for descriptors in 6..40 {
+            let limit = format!("--nofile={descriptors}");
+            let exec = ["subcontainer", "exec", &rootfs.path, "true"];
+            failed += usize::from(cli.run_beneath(&["prlimit", &limit], exec).code != 0);
+            assert_eq!(cli.state(&rootfs), "running", "after an exec with {descriptors} descriptors");
+        }
+        assert!((1..34).contains(&failed), "{failed} of 34 failed");
+        assert_eq!(cli.exec(&rootfs, &[], &["echo", "unharmed"]).ok().out(), "unharmed");
+        drop(running);
+        cli.destroy_fs(&rootfs);
+    });
+}
+
+#[test]
+fn a_starter_that_ignores_the_end_of_children_takes_no_exit_code_away() {
+    isolated(|| {
+        let cli = Cli::with_busybox();
+        let rootfs = cli.create_fs("busybox");
+        let running = cli.launch_idle(&rootfs);
+        let beneath = ["sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"];
+        for _ in 0..20 {
+            let exec = ["subcontainer", "exec", &rootfs.path, "sh", "-c", "exit 7"];
+            let finished = cli.run_beneath(&beneath, exec);
+            assert_eq!(finished.code, 7, "{}", finished.err());
+        }
+        drop(running);
+        cli.destroy_fs(&rootfs);
+    });
+}
+
+#[test]
+fn a_command_that_init_cannot_execute_leaves_no_zombie() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let guid = rpc.create_fs("busybox");
+        for _ in 0..3 {
+            let params = json!({"guid": guid, "command": ["/no/such"], "init": true});
+            assert_eq!(rpc.call_fails("subcontainer.launch", params).kind(), "commandNotFound");
+        }
+        let children = || -> Vec<String> {
+            let threads = fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap();
+            let of =
+                |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            threads.map(|thread| of(thread.unwrap())).filter(|children| !children.trim().is_empty()).collect()
+        };
+        assert_eq!(children(), [""; 0]);
+        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+    });
+}

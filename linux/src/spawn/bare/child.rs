@@ -17,8 +17,8 @@ pub struct Report {
 
 /// Parts of a child's life.
 pub mod stage {
-    /// Joining the pid namespace, before the clone.
-    pub const PID_NAMESPACE: u64 = 1;
+    /// Joining the container's namespaces, before the clone.
+    pub const CONTAINER: u64 = 1;
     /// The clone itself.
     pub const CLONE: u64 = 2;
     /// A step.
@@ -319,6 +319,7 @@ fn read_only(path: usize) -> Result<()> {
     move_mount(clone.0, target.0)
 }
 
+const PR_SET_DUMPABLE: usize = 4;
 const PR_SET_KEEPCAPS: usize = 8;
 const PR_CAPBSET_DROP: usize = 24;
 const PR_SET_NO_NEW_PRIVS: usize = 38;
@@ -349,6 +350,8 @@ fn become_user(script: Flat, at: usize) -> Result<()> {
     done(nr::SETRESGID, [gid, gid, gid])?;
     done(nr::SETRESUID, [uid, uid, uid])?;
     set_capabilities([effective, permitted, inheritable])?;
+    // A change of ids may make the memory readable to others of that id (`fs.suid_dumpable`).
+    prctl(PR_SET_DUMPABLE, 0, 0)?;
     prctl(PR_SET_KEEPCAPS, 0, 0)?;
     for capability in 0..=LAST_KNOWN {
         if ambient & (1 << capability) != 0 {

@@ -10,13 +10,17 @@
 
 /// No descriptor.
 pub const NONE: u64 = u64::MAX;
+/// The namespaces that a child begins in: pid, mount, uts, ipc, network. Not the cgroup namespace, which must be joined
+/// from within the group.
+pub const CONTAINERS: usize = 0x2000_0000 | 0x0002_0000 | 0x0400_0000 | 0x0800_0000 | 0x4000_0000;
+
 /// Words of a step.
 pub const STEP: usize = 6;
 
 /// Namespaces that the child gets anew: flags of `clone(2)`.
 pub const NAMESPACES: usize = 0;
-/// The process whose pid namespace the child is to be in, or [`NONE`].
-pub const PID_NAMESPACE: usize = 1;
+/// The process whose namespaces ([`CONTAINERS`]) the child is to begin in, or [`NONE`].
+pub const CONTAINER: usize = 1;
 /// The group that it starts in, or [`NONE`].
 pub const CGROUP: usize = 2;
 /// Three words: what becomes its standard streams.

@@ -325,3 +325,33 @@ fn s22_environment_given_to_the_host_is_on_no_command_line() {
         destroy(&mut rpc, &guid);
     });
 }
+
+#[test]
+fn s6_a_command_on_its_way_in_shows_nothing_of_the_host() {
+    isolated(|| {
+        // In the machine's mounts, and in no container's.
+        let marker = PathBuf::from("/tmp/host-only");
+        fs::create_dir(&marker).unwrap();
+        outside(&["mount", "-t", "tmpfs", "host-only", marker.to_str().unwrap()]);
+        assert!(fs::read_to_string("/proc/self/mountinfo").unwrap().contains("host-only"));
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let guid = rpc.create_fs("busybox");
+        rpc.call("subcontainer.launch", json!({"guid": guid}));
+        let tree = rootfs(&host, &guid);
+        // Whoever is stopped in the middle can be looked at at leisure.
+        let spy = "while :; do kill -STOP -1; for p in /proc/[0-9]*; do \
+            grep -q host-only $p/mountinfo && echo $p >>/seen; done; kill -CONT -1; touch /round; done";
+        rpc.send("subcontainer.exec", json!({"guid": guid, "command": ["sh", "-c", spy]}));
+        eventually("it spies", || tree.join("round").exists());
+        for _ in 0..30 {
+            rpc.output(&guid, &["true"]);
+            host.cli().run(["subcontainer", "exec", tree.to_str().unwrap(), "true"]).ok();
+        }
+        assert!(!tree.join("seen").exists(), "{:?}", fs::read_to_string(tree.join("seen")));
+        destroy(&mut rpc, &guid);
+        drop((rpc, host));
+        outside(&["umount", marker.to_str().unwrap()]);
+        fs::remove_dir(&marker).unwrap();
+    });
+}

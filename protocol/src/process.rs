@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::Data;
+use crate::limits::Limits;
 
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
@@ -130,6 +131,10 @@ pub struct Allowed {
     pub shared_dev_sys: bool,
     /// It shares the host's `/run`.
     pub shared_run: bool,
+    /// What everything in it may use together.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub limits: Limits,
 }
 
 /// Parameters of `subcontainer.launch`: starts the leader, PID 1 inside.
@@ -158,6 +163,10 @@ pub struct LaunchParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub privileges: Privileges,
+    /// What everything in it may use together. Commands that run in it later count.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub limits: Limits,
     /// Environment, working directory, user.
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]

@@ -205,7 +205,7 @@ pub enum RunState {
         #[ts(optional)]
         process: Option<String>,
         /// What it is allowed.
-        allowed: Allowed,
+        allowed: Box<Allowed>,
     },
     /// Its leader ended.
     Exited {

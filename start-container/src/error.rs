@@ -128,3 +128,21 @@ impl From<volumes::Error> for Failure {
         Self { kind, step, subject, cause: Some(error.into()), told: true }
     }
 }
+
+impl From<cgroups::Error> for Failure {
+    fn from(error: cgroups::Error) -> Self {
+        let refused = error.is_refusal();
+        let subject = error.to_string();
+        let mut failure = Self {
+            kind: ErrorKind::Invalid,
+            step: "limit".into(),
+            subject,
+            cause: Some(error.into()),
+            told: true,
+        };
+        if !refused {
+            failure.kind = failure.errno().map_or(ErrorKind::Kernel, kind_of);
+        }
+        failure
+    }
+}

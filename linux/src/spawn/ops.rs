@@ -68,6 +68,12 @@ pub enum Op {
         /// Which: a union of [`super::new`].
         namespaces: u64,
     },
+    /// `unshare(2)`: namespaces of its own, beside those of [`super::Script::namespaces`]: a cgroup namespace whose
+    /// root is the groups that the child has joined by then.
+    NewNamespaces(u64),
+    /// Moves itself into a group: a write to its open `tasks` or `cgroup.procs`. Who opened that file decides whether it
+    /// may.
+    JoinCgroup(Arc<OwnedFd>),
     /// `mount_setattr(2)` on `/`, recursively: `MS_PRIVATE`, `MS_SLAVE`.
     RootPropagation(u64),
     /// `chdir(2)` into the mount that becomes the root.
@@ -134,6 +140,8 @@ impl Op {
             Self::JoinNamespaces { process, namespaces } => {
                 [op::JOIN_NAMESPACES, descriptors.number(process), *namespaces, 0, 0, 0]
             }
+            Self::NewNamespaces(namespaces) => one(op::NEW_NAMESPACES, *namespaces),
+            Self::JoinCgroup(file) => one(op::JOIN_CGROUP, descriptors.number(file)),
             Self::RootPropagation(propagation) => one(op::ROOT_PROPAGATION, *propagation),
             Self::EnterRoot(path) | Self::WorkingDirectory(path) => one(op::CHDIR, to.string(path)),
             Self::Mount { source: Mounted::Tree(tree), target } => {
@@ -196,6 +204,8 @@ impl fmt::Display for Op {
         let path = |p: &CString| format!("/{}", p.to_string_lossy());
         match self {
             Self::JoinNamespaces { .. } => f.write_str("join namespaces"),
+            Self::NewNamespaces(_) => f.write_str("create namespaces"),
+            Self::JoinCgroup(_) => f.write_str("join control group"),
             Self::RootPropagation(_) => f.write_str("set propagation of mounts"),
             Self::EnterRoot(path) => write!(f, "enter rootfs {}", path.to_string_lossy()),
             Self::Mount { source: Mounted::New { fs, .. }, target } => {

@@ -349,6 +349,84 @@ export type RemovedResult = {
   freed: number;
 };
 
+// limits
+
+/**
+ * Bytes for one size of huge pages.
+ */
+export type HugePageLimit = {
+  /** As the kernel writes it: `2MB`, `1GB`. */
+  pageSize: string;
+  /** Bytes; none at all is a limit too. */
+  limitBytes: number;
+};
+
+/**
+ * Rates for one block device.
+ */
+export type IoLimit = {
+  /** A whole disk, as `8:0` or `/dev/sda`. The kernel refuses partitions. */
+  device: string;
+  /** Bytes read in a second. */
+  readBps?: number;
+  /**
+   * Bytes written in a second. Through v1 only what is written directly or synchronously is held back: the
+   * kernel's own writing of the page cache belongs to nobody there.
+   */
+  writeBps?: number;
+  /** Reads in a second. */
+  readIops?: number;
+  /** Writes in a second. */
+  writeIops?: number;
+};
+
+/**
+ * Limits of one group. What is absent is not limited, and left as it is by an update.
+ *
+ * An unknown name is refused when it is read: a misspelt limit would be none.
+ */
+export type Limits = {
+  /**
+   * Memory in bytes, page cache and kernel memory included; at least 6 MiB, as Docker has it. What goes beyond it
+   * is reclaimed, then swapped out, then a process of the group is killed.
+   */
+  memoryBytes?: number;
+  /**
+   * Memory in bytes that is reclaimed last when the machine runs short; at most `memoryBytes`. A wish to the
+   * kernel: `memory.low`, and in v1 the soft limit.
+   */
+  memoryReservationBytes?: number;
+  /**
+   * Swap space in bytes, beside the memory. Needs `memoryBytes`. Absent beside `memoryBytes`: as much again, as in
+   * Docker.
+   */
+  swapBytes?: number;
+  /** Processors' worth of time: 0.5 is half of one. From 0.01 to as many as are online. */
+  cpus?: number;
+  /**
+   * The period in which `cpus` is measured out, in microseconds, 1,000 to 1,000,000. Absent: 100,000. Needs
+   * `cpus`.
+   */
+  cpuPeriodMicros?: number;
+  /** Share of processor time when there is not enough for all, 1 to 10,000. The kernel's default is 100. */
+  cpuWeight?: number;
+  /** Processors that may be used, as the list `0-3,5`. */
+  cpusetCpus?: string;
+  /** Memory nodes that may be used, as a list. */
+  cpusetMems?: string;
+  /** Processes and threads together, at least 1. */
+  pids?: number;
+  /**
+   * Share of block devices' time, 10 to 1,000, as Docker's `--blkio-weight`. Has an effect where the device's
+   * scheduler knows weights (bfq), or by the kernel's cost model in v2.
+   */
+  ioWeight?: number;
+  /** Limits for block devices, each device once. */
+  io?: Array<IoLimit>;
+  /** Limits for huge pages, each size once. */
+  hugetlb?: Array<HugePageLimit>;
+};
+
 // process
 
 /**
@@ -363,6 +441,8 @@ export type Allowed = {
   sharedDevSys: boolean;
   /** It shares the host's `/run`. */
   sharedRun: boolean;
+  /** What everything in it may use together. */
+  limits?: Limits;
 };
 
 /**
@@ -458,6 +538,8 @@ export type LaunchParams = {
   sharedRun?: boolean;
   /** Privileges that are not the default's. Commands that run in it later have the same. */
   privileges?: Privileges;
+  /** What everything in it may use together. Commands that run in it later count. */
+  limits?: Limits;
   /** Environment, working directory, user. */
   options?: CommandOptions;
   /** Standard streams. */

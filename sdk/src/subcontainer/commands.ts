@@ -4,7 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import { HostError } from "../errors.ts";
-import type { ExecParams, LaunchParams, SpawnParams } from "../generated/protocol.ts";
+import type { ExecParams, LaunchParams, Limits, SpawnParams } from "../generated/protocol.ts";
 import { type Input, isWhole } from "../process/input.ts";
 import {
   type CommandOptions,
@@ -55,6 +55,8 @@ export type LaunchOptions = SpawnOptions & {
    * `linux.seccomp` of the OCI runtime spec. Commands that run in it later pass the same.
    */
   seccomp?: "default" | "unconfined" | Readonly<Record<string, unknown>> | undefined;
+  /** What everything in it may use together: memory, processors, processes. Default: no limits. */
+  limits?: Limits | undefined;
 };
 
 /** The longest input that travels in the message itself; escapes may make text six times as long. */
@@ -158,6 +160,7 @@ export async function launch(
   if (options.init) params.init = true;
   if (options.sharedDevSys) params.sharedDevSys = true;
   if (options.sharedRun) params.sharedRun = true;
+  if (options.limits) params.limits = options.limits;
   const { capAdd, capDrop, seccomp } = options;
   if (capAdd || capDrop || seccomp) {
     params.privileges = {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use protocol::ErrorKind;
+use protocol::limits::Limits;
 use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize};
 
 use super::Context;
@@ -67,6 +68,24 @@ pub(super) struct Launch {
     /// Which system calls it may make: "default", "unconfined", or a file with an OCI seccomp filter
     #[arg(long, value_name = "PROFILE", default_value = "default")]
     seccomp: String,
+    /// Memory that everything inside may use together: bytes, or with k, m, g; beyond it the kernel kills
+    #[arg(short, long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory: Option<u64>,
+    /// Swap space beside that [default: as much again]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "memory")]
+    swap: Option<u64>,
+    /// Processors' worth of time: 0.5 is half of one
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<f64>,
+    /// Processors that may be used, as 0-3,5
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Processes and threads together
+    #[arg(long, value_name = "NUMBER")]
+    pids_limit: Option<u64>,
+    /// A file with more limits, in JSON as the SDK has them; flags replace what it says
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
     /// The rootfs, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
     args: Vec<String>,
@@ -126,6 +145,25 @@ impl Options {
 }
 
 impl Launch {
+    fn limits(&self) -> Result<Limits> {
+        let mut limits = match &self.limits {
+            None => Limits::default(),
+            Some(file) => {
+                let fail = |kind, error: std::io::Error| {
+                    Failure::new(kind, "read limits", file.display()).because(error)
+                };
+                let text = std::fs::read(file).map_err(|error| fail(ErrorKind::NotFound, error))?;
+                serde_json::from_slice(&text).map_err(|error| fail(ErrorKind::Invalid, error.into()))?
+            }
+        };
+        limits.memory_bytes = self.memory.or(limits.memory_bytes);
+        limits.swap_bytes = self.swap.or(limits.swap_bytes);
+        limits.cpus = self.cpus.or(limits.cpus);
+        limits.cpuset_cpus = self.cpuset_cpus.clone().or(limits.cpuset_cpus);
+        limits.pids = self.pids_limit.or(limits.pids);
+        Ok(limits)
+    }
+
     fn privileges(&self) -> Result<Privileges> {
         let seccomp = match self.seccomp.as_str() {
             "default" => wire::Seccomp::Profile(wire::SeccompProfile::Default),
@@ -157,6 +195,7 @@ impl Launch {
             init: self.init,
             options: &options,
             privileges: self.privileges()?,
+            limits: self.limits()?,
             publish_proc: true,
             io: io.clone(),
         };
@@ -237,6 +276,20 @@ fn parse_env(text: &str) -> std::result::Result<(String, String), String> {
     }
 }
 
+fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let number = lower.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let shift = match &lower[number.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" => 10,
+        "m" | "mb" => 20,
+        "g" | "gb" => 30,
+        unit => return Err(format!("{unit:?} is none of k, m, g")),
+    };
+    let number: u64 = number.parse().map_err(|_error| format!("{number:?} is not a number"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "is too much".into())
+}
+
 fn parse_size(text: &str) -> std::result::Result<TerminalSize, String> {
     let numbers: Vec<u16> = text
         .split(':')
@@ -258,6 +311,10 @@ mod tests {
         assert_eq!(parse_size("24:80:1:2").unwrap(), TerminalSize { rows: 24, cols: 80 });
         assert!(parse_size("24").is_err() && parse_size("24:x").is_err() && parse_size("1:2:3").is_err());
         assert_eq!(parse_env("A=b=c").unwrap(), ("A".into(), "b=c".into()));
+        assert_eq!((parse_bytes("5"), parse_bytes("2K"), parse_bytes("3gb")), (Ok(5), Ok(2048), Ok(3 << 30)));
+        assert!(
+            parse_bytes("5t").is_err() && parse_bytes("m").is_err() && parse_bytes("99999999999g").is_err()
+        );
         assert!(parse_env("NOT_SET_ANYWHERE").is_err() && parse_env("=b").is_err());
         assert_eq!(parse_env("PATH").unwrap().1, std::env::var("PATH").unwrap());
     }

@@ -67,7 +67,7 @@ struct Cli {
 enum Command {
     /// Make, run, look at and destroy subcontainers
     #[command(subcommand)]
-    Subcontainer(subcontainer::Subcontainer),
+    Subcontainer(Box<subcontainer::Subcontainer>),
     /// Import, pull, list and remove images
     #[command(subcommand)]
     Image(image::Image),

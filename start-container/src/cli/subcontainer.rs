@@ -9,6 +9,7 @@ use protocol::process::{Allowed, SeccompProfile};
 use protocol::subcontainer::{CreateFsResult, RunState, SubcontainerInfo};
 
 use super::{Context, attach, command, output};
+use crate::engine::limits;
 use crate::engine::privileges::CAPABILITIES;
 use crate::error::Result;
 use crate::subcontainer::{Machine, check_guid, now};
@@ -121,7 +122,7 @@ impl Subcontainer {
             }
             Self::Inspect(which) => {
                 let info = machine.info(&find(&machine, &which.rootfs)?)?;
-                if context.json { output::json(&info)? } else { describe(&info) }
+                if context.json { output::json(&info)? } else { describe(&info)? }
             }
             Self::Stats(which) => {
                 let stats = machine.stats(find(&machine, &which.rootfs)?.guid())?;
@@ -156,7 +157,7 @@ fn table(list: &[SubcontainerInfo]) {
     output::table(&["ID", "NAME", "IMAGE", "CREATED", "STATUS"], &rows);
 }
 
-fn describe(info: &SubcontainerInfo) {
+fn describe(info: &SubcontainerInfo) -> Result<()> {
     let mut lines = vec![
         format!("id       {}", info.guid),
         format!("name     {}", info.name.as_deref().unwrap_or("-")),
@@ -166,7 +167,7 @@ fn describe(info: &SubcontainerInfo) {
         format!("status   {}", status(&info.state)),
     ];
     if let RunState::Running { allowed, .. } = &info.state {
-        lines.extend(describe_allowed(allowed));
+        lines.extend(describe_allowed(allowed)?);
     }
     if info.throwaway {
         lines.push("files    not synced to disk (throw-away)".into());
@@ -185,10 +186,11 @@ fn describe(info: &SubcontainerInfo) {
         }
     }
     output::line(&lines.join("\n"));
+    Ok(())
 }
 
 /// What a container may do, and which of that it was given by name.
-fn describe_allowed(allowed: &Allowed) -> Vec<String> {
+fn describe_allowed(allowed: &Allowed) -> Result<Vec<String>> {
     let default: Vec<String> = CAPABILITIES.iter().map(|capability| format!("CAP_{capability}")).collect();
     let named = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
     let more: Vec<_> = allowed.capabilities.iter().filter(|name| !default.contains(name)).collect();
@@ -214,11 +216,14 @@ fn describe_allowed(allowed: &Allowed) -> Vec<String> {
         (false, true) => "/run",
         (true, true) => "/dev, /sys and /run",
     };
-    vec![
+    let limits = limits::describe(&allowed.limits)?;
+    let limits = if limits.is_empty() { "none".to_owned() } else { limits.join(", ") };
+    Ok(vec![
         format!("root     has {root}"),
         format!("calls    {calls}"),
         format!("shared   with the host: its network, {shared}"),
-    ]
+        format!("limits   {limits}"),
+    ])
 }
 
 fn status(state: &RunState) -> String {

@@ -28,6 +28,8 @@ pub(crate) struct Container<'a> {
     /// Mount the container's proc on the host side of the rootfs too. A client that looks for the leader there
     /// (row S27) finds it.
     pub(crate) publish_proc: bool,
+    /// Files of the groups that limit it, beside the one that it starts in.
+    pub(crate) joins: &'a [Arc<OwnedFd>],
     /// The filter of its system calls.
     pub(crate) filter: Option<&'a Program>,
     /// The terminal's devpts, when it has one already.
@@ -40,10 +42,16 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "missing"))?;
     let mut ops = Vec::with_capacity(32);
     let mut namespaces = 0;
+    let mut new_cgroup = None;
+    ops.extend(container.joins.iter().cloned().map(Op::JoinCgroup));
     for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()) {
         namespaces |= match namespace.typ() {
             LinuxNamespaceType::Mount => new::MOUNT,
-            LinuxNamespaceType::Cgroup => new::CGROUP,
+            // After the groups are joined, whose names it hides.
+            LinuxNamespaceType::Cgroup => {
+                new_cgroup = Some(Op::NewNamespaces(new::CGROUP));
+                0
+            }
             LinuxNamespaceType::Uts => new::UTS,
             LinuxNamespaceType::Ipc => new::IPC,
             LinuxNamespaceType::Pid => new::PID,
@@ -51,6 +59,7 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
             other => return Err(invalid("linux.namespaces", &format!("{other:?} is not supported yet"))),
         };
     }
+    ops.extend(new_cgroup);
     // The child's mount namespace begins as a copy of ours, made in one step by the kernel: nothing that is mounted on
     // the rootfs meanwhile is missed, as it would be by a clone of the tree that is attached later.
     let path = container.rootfs_path.to_string_lossy();
@@ -99,10 +108,12 @@ pub(crate) fn join(
     process: &Process,
     leader: &Arc<OwnedFd>,
     stdio: [Arc<OwnedFd>; 3],
+    joins: &[Arc<OwnedFd>],
     filter: Option<&Program>,
 ) -> Result<Script> {
     let mut script = command(process, stdio, filter)?;
-    script.ops.insert(0, Op::JoinNamespaces { process: Arc::clone(leader), namespaces: new::CGROUP });
+    let join = Op::JoinNamespaces { process: Arc::clone(leader), namespaces: new::CGROUP };
+    script.ops.splice(0..0, joins.iter().cloned().map(Op::JoinCgroup).chain([join]));
     Ok(Script { container: Some(Arc::clone(leader)), ..script })
 }
 

@@ -119,7 +119,7 @@ impl Guard {
             // If the guard was killed before it could speak, there is one that nobody knows.
             let _gone = group.kill();
         })?;
-        let process = Process { pid: pid.as_raw_nonzero().get(), pidfd: Arc::new(child), group };
+        let process = Process { pid: pid.as_raw_nonzero().get(), pidfd: Arc::new(child), group, kills: None };
         Ok((process, Self { pipe: write, pidfd }))
     }
 

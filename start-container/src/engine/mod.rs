@@ -13,6 +13,7 @@ pub(crate) mod cgroup;
 pub(crate) mod compile;
 pub(crate) mod device;
 pub(crate) mod guard;
+pub(crate) mod limits;
 pub(crate) mod plan;
 pub(crate) mod privileges;
 pub(crate) mod process;

@@ -11,6 +11,7 @@ use protocol::process::Outcome;
 use rustix::io::Errno;
 
 use super::cgroup::Group;
+use super::limits::Kills;
 use crate::error::{Failure, Result, kind_of};
 use crate::sealed::Sealed;
 
@@ -22,6 +23,8 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) pidfd: Arc<OwnedFd>,
     pub(crate) group: Group,
+    /// To tell whether memory ran out, if that is limited.
+    pub(crate) kills: Option<Kills>,
 }
 
 impl Process {
@@ -29,7 +32,7 @@ impl Process {
     pub(crate) fn start(_proof: &Sealed, mut script: Script, group: Group) -> Result<Self> {
         script.cgroup = Some(group.handle());
         let Spawned { pid, pidfd } = linux::spawn::spawn(&script).map_err(failure)?;
-        Ok(Self { pid: pid.as_raw_nonzero().get(), pidfd: Arc::new(pidfd), group })
+        Ok(Self { pid: pid.as_raw_nonzero().get(), pidfd: Arc::new(pidfd), group, kills: None })
     }
 
     /// Sends a signal to this process only. False when it has ended.
@@ -50,7 +53,11 @@ impl Process {
 
     /// Reaps it if it has ended.
     pub(crate) fn try_wait(&self) -> std::result::Result<Option<Outcome>, Errno> {
-        Ok(linux::pidfd::try_wait(&self.pidfd)?.map(outcome))
+        let outcome = linux::pidfd::try_wait(&self.pidfd)?.map(outcome);
+        Ok(match (&self.kills, outcome) {
+            (Some(kills), Some(outcome)) => Some(kills.explain(outcome)),
+            (_, outcome) => outcome,
+        })
     }
 }
 

@@ -81,6 +81,7 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
             init: p.init,
             options: &p.options,
             privileges: Privileges::plan(&p.privileges, p.shared_dev_sys, p.shared_run)?,
+            limits: p.limits,
             publish_proc: false,
             io,
         };
@@ -145,6 +146,7 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
         shared_dev_sys: false,
         shared_run: false,
         privileges: Default::default(),
+        limits: Default::default(),
         options: Default::default(),
         streams: Default::default(),
     };

@@ -20,6 +20,7 @@ use images::{Rootfs, Store};
 use linux::spawn::{Program, Script};
 use protocol::ErrorKind;
 use protocol::image::ImageConfig;
+use protocol::limits::Limits;
 use protocol::process::{CommandOptions, Outcome, TerminalSize};
 use protocol::subcontainer::{Mount, RunState, StatsResult, SubcontainerInfo};
 use rustix::fs::{Mode, OFlags};
@@ -28,6 +29,7 @@ use volumes::Sources;
 
 use crate::engine::cgroup::{Group, Hierarchy};
 use crate::engine::guard::{Guard, Init};
+use crate::engine::limits::{Controllers, Limited};
 use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
 use crate::engine::terminal::Terminal;
@@ -50,6 +52,7 @@ pub(crate) struct Machine {
     hierarchy: Hierarchy,
     init: Init,
     sealed: Option<Sealed>,
+    controllers: Controllers,
     commands: AtomicU64,
 }
 
@@ -66,6 +69,9 @@ pub(crate) struct Leader {
     image: ImageConfig,
     /// What it and every command in it is allowed.
     privileges: Privileges,
+    limits: Limits,
+    /// The groups for that.
+    limited: Option<Limited>,
 }
 
 impl Leader {
@@ -136,6 +142,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) init: bool,
     pub(crate) options: &'a CommandOptions,
     pub(crate) privileges: Privileges,
+    pub(crate) limits: Limits,
     /// Show the container's proc on the host side of the rootfs.
     pub(crate) publish_proc: bool,
     pub(crate) io: Io,
@@ -162,6 +169,7 @@ impl Machine {
             run_dir: run_dir.to_owned(),
             init: Init::default(),
             sealed,
+            controllers: Controllers::default(),
             commands: AtomicU64::new(0),
         })
     }
@@ -318,12 +326,23 @@ impl Machine {
                 format!("it belongs to the data directory {}", elsewhere.display()),
             )));
         }
+        // Where nothing can be read, there may be any.
+        let limited = lock.read().map_or(true, |state| state.limited());
+        self.end_all(guid, limited)?;
+        Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
+        lock.remove()
+    }
+
+    /// Ends everything in a subcontainer, and removes its groups.
+    fn end_all(&self, guid: &str, limited: bool) -> Result<()> {
         if let Some(group) = self.hierarchy.existing(guid)? {
             group.destroy()?;
         }
+        if limited && let Some(groups) = self.controllers.existing(guid)? {
+            groups.remove()?;
+        }
         self.hierarchy.tidy();
-        Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
-        lock.remove()
+        Ok(())
     }
 
     /// Takes away what is there for all subcontainers, if there is none.
@@ -347,17 +366,19 @@ impl Machine {
                 format!("{guid} (its leader {pid} runs)"),
             ));
         }
-        let all = self.hierarchy.subcontainer(guid)?;
-        // One of its own: the guard of an earlier leader may still be at work on that one's.
-        let group = all.child(self.command_name())?;
-        let launched = self.launch_in(&all, &group, rootfs, launch, &|leader| {
+        let plan = self.controllers.plan(&launch.limits)?;
+        // What an earlier leader had.
+        if state.limited() {
+            self.end_all(guid, true)?;
+        }
+        let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose()?;
+        let launched = self.launch_in(guid, rootfs, launch, limited.as_ref(), &|leader| {
             let data_dir = Some(self.data_dir.clone());
             lock.write(&State { leader: Some(leader), exited: None, data_dir, owned: state.owned })
         });
         if launched.is_err() {
             // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
-            let _left = all.destroy();
-            self.hierarchy.tidy();
+            let _left = self.end_all(guid, limited.is_some());
             if launch.publish_proc {
                 unpublish_proc(&rootfs.path());
             }
@@ -369,16 +390,18 @@ impl Machine {
         launched
     }
 
-    /// Everything of a launch that undoing the group undoes.
+    /// Everything of a launch that undoing the groups undoes.
     fn launch_in(
         &self,
-        all: &Group,
-        group: &Group,
+        guid: &str,
         rootfs: &Rootfs,
         launch: &Launch<'_>,
+        limited: Option<&Limited>,
         write_down: &dyn Fn(LeaderRecord) -> Result<()>,
     ) -> Result<Launched> {
-        let guid = rootfs.guid();
+        let all = self.hierarchy.subcontainer(guid)?;
+        // One of its own: the guard of an earlier leader may still be at work on that one's.
+        let group = all.child(self.command_name())?;
         rootfs.ensure_mounted().map_err(Failure::from)?;
         let root = rootfs.handle().map_err(Failure::from)?;
         let image = self.image_config(rootfs)?;
@@ -416,11 +439,13 @@ impl Machine {
         };
         let (stdio, master) = streams(&launch.io, terminal, user.uid)?;
         let path = rootfs.path();
+        let joins = limited.map(Limited::joins).transpose()?.unwrap_or_default();
         let container = compile::Container {
             spec: &spec,
             rootfs: root.as_fd(),
             rootfs_path: &path,
             publish_proc: launch.publish_proc,
+            joins: &joins,
             filter: launch.privileges.program(),
             devpts,
         };
@@ -436,7 +461,9 @@ impl Machine {
             report = Some(self.init.beneath(&mut script)?);
         }
         let since = now();
-        let (process, guard) = self.start(script, group.clone())?;
+        let kills = limited.map(Limited::count_kills);
+        let (mut process, guard) = self.start(script, group.clone())?;
+        process.kills = kills;
         let settle = || {
             if let Some(report) = report {
                 report.wait(command.args).inspect_err(|_| process.end())?;
@@ -449,7 +476,6 @@ impl Machine {
             let name = group.location().1.to_owned();
             let image = image.clone();
             let guarded = guard.is_some();
-            let privileges = launch.privileges.clone();
             write_down(LeaderRecord {
                 pid: process.pid,
                 start_time,
@@ -457,7 +483,8 @@ impl Machine {
                 group: name,
                 guarded,
                 image,
-                privileges,
+                privileges: launch.privileges.clone(),
+                limits: launch.limits.clone(),
             })
             .inspect_err(|_| process.end())?;
             match root_of(process.pid) {
@@ -472,9 +499,16 @@ impl Machine {
         };
         match settle() {
             Ok(root) => {
-                let privileges = launch.privileges.clone();
-                let leader =
-                    Leader { process, group: all.clone(), root: Arc::new(root), since, image, privileges };
+                let leader = Leader {
+                    process,
+                    group: all,
+                    root: Arc::new(root),
+                    since,
+                    image,
+                    privileges: launch.privileges.clone(),
+                    limits: launch.limits.clone(),
+                    limited: limited.cloned(),
+                };
                 Ok(Launched { leader, terminal: master, guard })
             }
             Err(failure) => {
@@ -526,7 +560,9 @@ impl Machine {
             Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group };
+        let limited = if state.limited() { self.controllers.existing(guid)? } else { None };
+        let kills = limited.as_ref().map(Limited::count_kills);
+        let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group, kills };
         Ok(Some(Leader {
             process,
             group: all,
@@ -534,6 +570,8 @@ impl Machine {
             since: record.since,
             image: record.image.clone(),
             privileges: record.privileges.clone(),
+            limits: record.limits.clone(),
+            limited,
         }))
     }
 
@@ -549,10 +587,7 @@ impl Machine {
         {
             unpublish_proc(&rootfs.path());
         }
-        if let Some(group) = self.hierarchy.existing(guid)? {
-            group.destroy()?;
-            self.hierarchy.tidy();
-        }
+        self.end_all(guid, state.limited())?;
         lock.write(&State { leader: None, exited: Some(outcome.clone()), ..state })
     }
 
@@ -587,13 +622,17 @@ impl Machine {
             None => None,
         };
         let (stdio, master) = streams(io, terminal, user.uid)?;
-        let script = compile::join(&oci, &leader.process.pidfd, stdio, leader.privileges.program())?;
+        let joins = leader.limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
+        let filter = leader.privileges.program();
+        let script = compile::join(&oci, &leader.process.pidfd, stdio, &joins, filter)?;
+        let kills = leader.limited.as_ref().map(Limited::count_kills);
         let started = self.start(script, group);
-        let (process, guard) = started.map_err(|failure| match failure.errno() {
+        let (mut process, guard) = started.map_err(|failure| match failure.errno() {
             // So the kernel refuses a process in a pid namespace whose first one is on its way out.
             Some(Errno::NOMEM) if leader.is_ending() => leader.not_running(),
             _ => failure,
         })?;
+        process.kills = kills;
         Ok(Started { process, terminal: master, guard })
     }
 
@@ -644,7 +683,8 @@ impl Machine {
         let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
-                let (pid, allowed) = (leader.process.pid as u32, leader.privileges.allowed());
+                let (pid, allowed) =
+                    (leader.process.pid as u32, Box::new(leader.privileges.allowed(leader.limits.clone())));
                 RunState::Running { pid, since: leader.since, process: None, allowed }
             }
             (None, State { exited: Some(outcome), .. }) => RunState::Exited { outcome },

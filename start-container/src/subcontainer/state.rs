@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use protocol::image::ImageConfig;
+use protocol::limits::Limits;
 use protocol::process::Outcome;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -40,6 +41,9 @@ pub(crate) struct LeaderRecord {
     pub(crate) image: ImageConfig,
     /// What it and every command in it is allowed.
     pub(crate) privileges: Privileges,
+    /// What they may use together. If that is limited, there are groups for it.
+    #[serde(default)]
+    pub(crate) limits: Limits,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -55,6 +59,13 @@ pub(crate) struct State {
     /// Where its rootfs is. The run directory may serve several data directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl State {
+    /// Whether there are groups with controllers: they stay until the leader's end is written down.
+    pub(crate) fn limited(&self) -> bool {
+        self.leader.as_ref().is_some_and(|leader| leader.limits != Limits::default())
+    }
 }
 
 /// The directory of one subcontainer, locked against everybody else until this is dropped.

@@ -13,6 +13,7 @@ mod bad_input;
 mod cli;
 mod exec;
 mod images;
+mod limits;
 mod mounts;
 mod pipe_wrap;
 mod privileges;

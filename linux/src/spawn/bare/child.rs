@@ -120,6 +120,8 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Result<()> {
     let address = |place: u64| script.address(place);
     match what {
         op::JOIN_NAMESPACES => done(nr::SETNS, [number(a), number(b)]),
+        op::NEW_NAMESPACES => done(nr::UNSHARE, [number(a)]),
+        op::JOIN_CGROUP => done(nr::WRITE, [number(a), c"0".as_ptr() as usize, 1]),
         op::ROOT_PROPAGATION => {
             set_attributes(AT_FDCWD, c"/", AT_RECURSIVE, &MountAttr { propagation: a, ..MountAttr::NONE })
         }

@@ -42,6 +42,7 @@ numbers! {
     EXIT_GROUP 231 94
     KEYCTL 250 219
     UNLINKAT 263 35
+    UNSHARE 272 97
     DUP3 292 24
     PRLIMIT64 302 261
     SETNS 308 268
@@ -73,7 +74,7 @@ fn numbers_are_those_of_libc() {
         SETRESUID SYS_setresuid  SETRESGID SYS_setresgid  CAPSET SYS_capset
         RT_SIGTIMEDWAIT SYS_rt_sigtimedwait  PIVOT_ROOT SYS_pivot_root  PRCTL SYS_prctl
         UMOUNT2 SYS_umount2  SETHOSTNAME SYS_sethostname  EXIT_GROUP SYS_exit_group  KEYCTL SYS_keyctl
-        UNLINKAT SYS_unlinkat  DUP3 SYS_dup3  PRLIMIT64 SYS_prlimit64  SETNS SYS_setns  SECCOMP SYS_seccomp
+        UNLINKAT SYS_unlinkat  UNSHARE SYS_unshare  DUP3 SYS_dup3  PRLIMIT64 SYS_prlimit64  SETNS SYS_setns  SECCOMP SYS_seccomp
         EXECVEAT SYS_execveat  STATX SYS_statx  OPEN_TREE SYS_open_tree  MOVE_MOUNT SYS_move_mount
         FSOPEN SYS_fsopen  FSCONFIG SYS_fsconfig  FSMOUNT SYS_fsmount  CLONE3 SYS_clone3
         CLOSE_RANGE SYS_close_range  OPENAT2 SYS_openat2  MOUNT_SETATTR SYS_mount_setattr

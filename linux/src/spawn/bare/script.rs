@@ -78,6 +78,10 @@ pub mod op {
     pub const DEATH_SIGNAL: u64 = 16;
     /// `seccomp(2)` → instructions (one word each), their number, flags.
     pub const SECCOMP: u64 = 17;
+    /// `unshare(2)` → namespaces.
+    pub const NEW_NAMESPACES: u64 = 18;
+    /// → the `tasks` or `cgroup.procs` of a group.
+    pub const JOIN_CGROUP: u64 = 19;
 }
 
 /// Words of credentials.

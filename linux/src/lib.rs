@@ -15,6 +15,7 @@
 //! | [`proc`] | procfs handles that are known to be procfs |
 //! | [`pidfd`], [`signal`] | processes by handle, how they ended, signals by name |
 //! | [`userns`] | user namespaces that carry an id map |
+//! | [`netns`] | network namespaces without a name, and work inside them |
 //! | [`process`], [`caps`] | `close_range`, `execveat`, keyrings; capabilities by name |
 //! | [`memfd`] | sealed memory files |
 //! | [`kernel`] | which of the newer calls this kernel has |
@@ -31,6 +32,7 @@ pub mod kernel;
 pub mod memfd;
 pub mod mount;
 pub mod mounts;
+pub mod netns;
 pub mod pidfd;
 pub mod proc;
 pub mod process;

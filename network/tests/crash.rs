@@ -11,7 +11,10 @@ use common::*;
 use network::{Config, Networks};
 use tests::isolate::isolated;
 
-/// What the victim is told of the machine.
+/// The test that is also its own victim, in processes of their own.
+const KILLED_AT_ANY_STEP: &str =
+    "s22_a_supervisor_killed_at_any_step_leaves_nothing_that_the_next_one_does_not_take_away";
+/// What makes it the victim: where the machine's files are.
 const STATE: &str = "NETWORK_TEST_STATE";
 
 fn victims_networks(directory: &Path) -> Networks {
@@ -23,12 +26,9 @@ fn victims_networks(directory: &Path) -> Networks {
     Networks::open(std::fs::File::open(directory.join("networks")).unwrap().into(), config).unwrap()
 }
 
-/// A whole life: attach, release, tidy. Started by the tests below in a process of its own, to be killed.
-#[test]
-#[ignore = "the victim of the other tests"]
-fn victim() {
-    let Some(directory) = std::env::var_os(STATE) else { return };
-    let networks = victims_networks(Path::new(&directory));
+/// A whole life: attach, release, tidy.
+fn live(directory: &Path) {
+    let networks = victims_networks(directory);
     let one = networks.private("one", &request("shop", &["web"], &["8080:80", "5353:53/udp"])).unwrap();
     drop(one);
     networks.release("one").unwrap();
@@ -43,7 +43,7 @@ fn kill_at(lab: &Lab, call: &str, nth: usize) -> bool {
         .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
         .args(["-e", &format!("inject={call}:signal=KILL:when={nth}")])
         .arg(program)
-        .args(["--exact", "victim", "--include-ignored", "--test-threads=1"])
+        .args(["--exact", KILLED_AT_ANY_STEP, "--test-threads=1"])
         .env(STATE, lab.directory.path())
         .output()
         .unwrap()
@@ -53,6 +53,9 @@ fn kill_at(lab: &Lab, call: &str, nth: usize) -> bool {
 
 #[test]
 fn s22_a_supervisor_killed_at_any_step_leaves_nothing_that_the_next_one_does_not_take_away() {
+    if let Some(directory) = std::env::var_os(STATE) {
+        return live(Path::new(&directory));
+    }
     isolated(|| {
         let lab = Lab::new();
         lab.state();

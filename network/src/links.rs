@@ -8,7 +8,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -164,6 +164,21 @@ impl Links {
         link.header.change_mask = LinkFlags::Up;
         link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
         self.ask("put up", name, Message::SetLink(link), 0)
+    }
+
+    /// Waits until a link that has just been connected carries packets.
+    ///
+    /// The kernel notices that the other end is up in a work queue of its own, behind whatever else holds the lock
+    /// of all links (namespaces that are being taken apart, for tens of milliseconds). What is sent before is lost,
+    /// and the first question for a neighbour's address is repeated only after a second. To ask for the link has the
+    /// kernel notice at once (Linux 6.8; before, the race is as in other engines).
+    pub(crate) fn wait_for_carrier(&self, name: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+        ];
+        self.ask("look at link", name, Message::GetLink(message), 0)
     }
 
     /// Removes a link, and with it the other end of a veth pair. Takes 10 to 20 ms: the kernel waits until nobody

@@ -25,8 +25,10 @@ pub struct Namespace {
 const SYSCTLS: [(&str, &str); 2] =
     [("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 2147483647")];
 
-/// Sent by routers; there is none on the bridge, but there are siblings.
-const NO_ADVERTISEMENTS: (&str, &str) = ("net/ipv6/conf/default/accept_ra", "0");
+/// Routers send advertisements; there is none on the bridge, but there are siblings. And nobody else has the addresses
+/// of a new link: to ask whether somebody has makes them unusable for a second.
+const SYSCTLS6: [(&str, &str); 2] =
+    [("net/ipv6/conf/default/accept_ra", "0"), ("net/ipv6/conf/default/accept_dad", "0")];
 
 impl Namespace {
     /// Makes one, which belongs to our user namespace.
@@ -66,7 +68,7 @@ impl Namespace {
         for gateway in gateways {
             self.links.add_default_route(link, *gateway)?;
         }
-        Ok(())
+        self.links.wait_for_carrier(INSIDE)
     }
 }
 
@@ -81,7 +83,9 @@ fn furnish() -> Result<Links> {
         machine::write(name, value)?;
     }
     if machine::has_ipv6() {
-        machine::write(NO_ADVERTISEMENTS.0, NO_ADVERTISEMENTS.1)?;
+        for (name, value) in SYSCTLS6 {
+            machine::write(name, value)?;
+        }
     }
     let links = Links::open()?;
     links.set_up("lo")?;

@@ -149,6 +149,8 @@ impl Networks {
         let place = endpoint(state, guid, attached);
         let place = place.ok_or(Errno::NOENT).map_err(state::fail("read", "state.json"))?;
         namespace.connect(&place.addresses, &place.gateways)?;
+        links.wait_for_carrier(&attached.link)?;
+        links.wait_for_carrier(&network.bridge)?;
 
         let file = self.dir.shown(HOSTS, &attached.network, OFlags::RDWR | OFlags::CREATE)?;
         hosts::add(&file, &addresses(attached), &attached.names)
@@ -247,6 +249,8 @@ fn bridge(links: &Links, network: &Network) -> Result<(u32, bool)> {
     machine::write(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
     if network.v6.is_some() {
         machine::write(&format!("net/ipv6/conf/{bridge}/accept_ra"), "0")?;
+        // Until its link-local address is known to be nobody else's, it asks for nobody on behalf of others.
+        machine::write(&format!("net/ipv6/conf/{bridge}/accept_dad"), "0")?;
     }
     let v6 = network.gateway6().zip(network.v6);
     let v6 = v6.map(|(address, net)| IpNet::new_assert(address.into(), net.prefix_len()));

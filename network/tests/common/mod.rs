@@ -42,6 +42,10 @@ impl Lab {
     /// A machine with a way out, IPv4 and IPv6, that forwards nothing.
     pub(crate) fn new() -> Self {
         let lab = Self::offline();
+        // A machine's way out has long asked whether its addresses are anybody else's.
+        let no_question = || std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
+        no_question();
+        linux::netns::within(lab.internet.as_fd(), no_question).unwrap();
         let here = format!("/proc/{}/fd/{}", std::process::id(), lab.internet.as_raw_fd());
         run(&format!("ip link add up0 type veth peer name eth0 netns {here}"));
         run(&format!("ip addr add {MACHINE}/24 dev up0"));
@@ -55,6 +59,9 @@ impl Lab {
         })
         .unwrap();
         run(&format!("ip route add default via {INTERNET}"));
+        // To ask for a link has the kernel notice that it is connected.
+        run("ip link show up0");
+        linux::netns::within(lab.internet.as_fd(), || run("ip link show eth0")).unwrap();
         lab
     }
 

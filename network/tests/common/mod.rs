@@ -59,6 +59,7 @@ impl Lab {
         })
         .unwrap();
         run(&format!("ip route add default via {INTERNET}"));
+        std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "1").unwrap();
         // To ask for a link has the kernel notice that it is connected.
         run("ip link show up0");
         linux::netns::within(lab.internet.as_fd(), || run("ip link show eth0")).unwrap();

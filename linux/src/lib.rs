@@ -15,6 +15,7 @@
 //! | [`proc`] | procfs handles that are known to be procfs |
 //! | [`pidfd`], [`signal`] | processes by handle, how they ended, signals by name |
 //! | [`userns`] | user namespaces that carry an id map |
+//! | [`netns`] | network namespaces without a name, and work inside them |
 //! | [`process`], [`caps`] | `close_range`, `execveat`, keyrings; capabilities by name |
 //! | [`seccomp`] | system call filters, as the kernel takes them |
 //! | [`memfd`] | sealed memory files |
@@ -32,6 +33,7 @@ pub mod kernel;
 pub mod memfd;
 pub mod mount;
 pub mod mounts;
+pub mod netns;
 pub mod pidfd;
 pub mod proc;
 pub mod process;

@@ -37,6 +37,7 @@ const TESTS: &[Need] = &[
     ("jq", "jq"),
     ("zstd", "zstd"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("setfattr", "attr"),
     ("setcap", "libcap2-bin"),
 ];
@@ -50,6 +51,7 @@ const BENCH: &[Need] = &[
     ("dockerd", "docker.io"),
     ("skopeo", "skopeo"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
 ];
 const GUEST: &[Need] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),

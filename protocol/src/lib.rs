@@ -22,6 +22,7 @@ pub mod error;
 pub mod file;
 pub mod image;
 pub mod limits;
+pub mod network;
 pub mod process;
 pub mod schema;
 pub mod session;

@@ -8,6 +8,7 @@ use ts_rs::TS;
 
 use crate::Data;
 use crate::limits::Limits;
+use crate::network::Network;
 
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
@@ -135,6 +136,9 @@ pub struct Allowed {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub limits: Limits,
+    /// Its network.
+    #[serde(default)]
+    pub network: Network,
 }
 
 /// Parameters of `subcontainer.launch`: starts the leader, PID 1 inside.
@@ -167,6 +171,10 @@ pub struct LaunchParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub limits: Limits,
+    /// Its network, and that of commands that run in it later.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub network: Network,
     /// Environment, working directory, user.
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]

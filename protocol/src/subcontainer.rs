@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::network::NetworkInfo;
 use crate::process::{Allowed, Outcome};
 
 /// Parameters of `subcontainer.createFs`.
@@ -206,6 +207,10 @@ pub enum RunState {
         process: Option<String>,
         /// What it is allowed.
         allowed: Box<Allowed>,
+        /// Where it is in its private network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        network: Option<NetworkInfo>,
     },
     /// Its leader ended.
     Exited {

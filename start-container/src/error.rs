@@ -146,3 +146,10 @@ impl From<cgroups::Error> for Failure {
         failure
     }
 }
+
+impl From<network::Error> for Failure {
+    fn from(error: network::Error) -> Self {
+        let (kind, subject) = (error.kind(), error.to_string());
+        Self { kind, step: "network".into(), subject, cause: Some(error.into()), told: true }
+    }
+}

@@ -51,7 +51,10 @@ impl Machine {
         }
         let runtime = Path::new("/run/start-container");
         for directory in temporary.iter().copied().chain([runtime]) {
-            for name in names_in(directory)? {
+            // What is known of private networks stays there, as an address does with its container.
+            for name in
+                names_in(directory)?.into_iter().filter(|name| directory != runtime || name != "networks")
+            {
                 things.insert(format!("file {}", directory.join(name).display()));
             }
         }

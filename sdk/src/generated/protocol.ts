@@ -427,6 +427,39 @@ export type Limits = {
   hugetlb?: Array<HugePageLimit>;
 };
 
+// network
+
+/**
+ * Which network a container has.
+ */
+export type Network = {
+  mode: "host";
+} | {
+  mode: "none";
+} | {
+  mode: "private";
+  /** Those on a network of one name reach each other, and resolve each other's names. Default: `default`. */
+  name?: string;
+  /** Names beside its id by which they do. */
+  aliases?: Array<string>;
+  /** Ports of the machine that lead to its own: `[ADDRESS:]PORT:PORT[/udp]`, 0 for any free one. */
+  publish?: Array<string>;
+};
+
+/**
+ * A container's place in a private network.
+ */
+export type NetworkInfo = {
+  /** The network's name. */
+  name: string;
+  /** Its addresses, with the length of the prefix. */
+  addresses: Array<string>;
+  /** Its names there. */
+  names: Array<string>;
+  /** Its published ports, with those that were chosen. */
+  published: Array<string>;
+};
+
 // process
 
 /**
@@ -443,6 +476,8 @@ export type Allowed = {
   sharedRun: boolean;
   /** What everything in it may use together. */
   limits?: Limits;
+  /** Its network. */
+  network: Network;
 };
 
 /**
@@ -540,6 +575,8 @@ export type LaunchParams = {
   privileges?: Privileges;
   /** What everything in it may use together. Commands that run in it later count. */
   limits?: Limits;
+  /** Its network, and that of commands that run in it later. */
+  network?: Network;
   /** Environment, working directory, user. */
   options?: CommandOptions;
   /** Standard streams. */
@@ -930,6 +967,8 @@ export type RunState = {
   process?: string;
   /** What it is allowed. */
   allowed: Allowed;
+  /** Where it is in its private network. */
+  network?: NetworkInfo;
 } | {
   status: "exited";
   /** How. */

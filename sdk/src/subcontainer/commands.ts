@@ -4,7 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import { HostError } from "../errors.ts";
-import type { ExecParams, LaunchParams, Limits, SpawnParams } from "../generated/protocol.ts";
+import type { ExecParams, LaunchParams, Limits, Network, SpawnParams } from "../generated/protocol.ts";
 import { type Input, isWhole } from "../process/input.ts";
 import {
   type CommandOptions,
@@ -57,6 +57,10 @@ export type LaunchOptions = SpawnOptions & {
   seccomp?: "default" | "unconfined" | Readonly<Record<string, unknown>> | undefined;
   /** What everything in it may use together: memory, processors, processes. Default: no limits. */
   limits?: Limits | undefined;
+  /**
+   * Its network: the machine's (the default), none, or a private one, `{ mode: "private", publish: ["8080:80"] }`.
+   */
+  network?: Network | undefined;
 };
 
 /** The longest input that travels in the message itself; escapes may make text six times as long. */
@@ -161,6 +165,7 @@ export async function launch(
   if (options.sharedDevSys) params.sharedDevSys = true;
   if (options.sharedRun) params.sharedRun = true;
   if (options.limits) params.limits = options.limits;
+  if (options.network) params.network = options.network;
   const { capAdd, capDrop, seccomp } = options;
   if (capAdd || capDrop || seccomp) {
     params.privileges = {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::Args;
 use protocol::ErrorKind;
 use protocol::limits::Limits;
+use protocol::network::Network;
 use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize};
 
 use super::Context;
@@ -86,6 +87,15 @@ pub(super) struct Launch {
     /// A file with more limits, in JSON as the SDK has them; flags replace what it says
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
+    /// Its network: "host" (the machine's), "none", "private", or "private:NAME" for one that others are on, too
+    #[arg(long, value_name = "NETWORK", default_value = "host")]
+    network: String,
+    /// A name by which others on its private network resolve it
+    #[arg(long, value_name = "NAME")]
+    network_alias: Vec<String>,
+    /// A port of the machine that leads to one of its own, in a private network; 0 for any free one
+    #[arg(short, long, value_name = "[ADDRESS:]PORT:PORT[/udp]")]
+    publish: Vec<String>,
     /// The rootfs, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
     args: Vec<String>,
@@ -164,6 +174,27 @@ impl Launch {
         Ok(limits)
     }
 
+    fn network(&self) -> Result<Network> {
+        let (aliases, publish) = (self.network_alias.clone(), self.publish.clone());
+        let network = match self.network.split_once(':') {
+            None if self.network == "private" => Network::Private { name: None, aliases, publish },
+            Some(("private", name)) => Network::Private { name: Some(name.to_owned()), aliases, publish },
+            None if self.network == "host" => Network::Host,
+            None if self.network == "none" => Network::None,
+            _ => {
+                let why = "none of host, none, private, private:NAME";
+                return Err(Failure::new(ErrorKind::Invalid, "read network", &self.network)
+                    .because(std::io::Error::other(why)));
+            }
+        };
+        let private = matches!(network, Network::Private { .. });
+        if !(private || self.publish.is_empty() && self.network_alias.is_empty()) {
+            return Err(Failure::new(ErrorKind::Invalid, "read network", &self.network)
+                .because(std::io::Error::other("ports and names need a private one")));
+        }
+        Ok(network)
+    }
+
     fn privileges(&self) -> Result<Privileges> {
         let seccomp = match self.seccomp.as_str() {
             "default" => wire::Seccomp::Profile(wire::SeccompProfile::Default),
@@ -196,6 +227,7 @@ impl Launch {
             options: &options,
             privileges: self.privileges()?,
             limits: self.limits()?,
+            network: self.network()?,
             publish_proc: true,
             io: io.clone(),
         };

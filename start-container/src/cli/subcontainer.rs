@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use images::Rootfs;
+use protocol::network::{Network, NetworkInfo};
 use protocol::process::{Allowed, SeccompProfile};
 use protocol::subcontainer::{CreateFsResult, RunState, SubcontainerInfo};
 
@@ -27,7 +28,7 @@ pub(super) enum Subcontainer {
     /// Without a command that is a small init, which reaps orphans and ends on SIGTERM. Stays in the foreground,
     /// passes signals on, and ends as the process ends. When start-container itself is killed, everything inside
     /// ends.
-    Launch(command::Launch),
+    Launch(Box<command::Launch>),
     /// Run a command in a container that runs
     ///
     /// Joins all namespaces of the container's first process. When start-container itself is killed, the command
@@ -166,8 +167,9 @@ fn describe(info: &SubcontainerInfo) -> Result<()> {
         format!("created  {}", ago(info.created)),
         format!("status   {}", status(&info.state)),
     ];
-    if let RunState::Running { allowed, .. } = &info.state {
+    if let RunState::Running { allowed, network, .. } = &info.state {
         lines.extend(describe_allowed(allowed)?);
+        lines.push(describe_network(&allowed.network, network.as_ref()));
     }
     if info.throwaway {
         lines.push("files    not synced to disk (throw-away)".into());
@@ -211,7 +213,7 @@ fn describe_allowed(allowed: &Allowed) -> Result<Vec<String>> {
         SeccompProfile::Unconfined => "all: it has no filter",
     };
     let shared = match (allowed.shared_dev_sys, allowed.shared_run) {
-        (false, false) => "nothing of /dev, /sys and /run",
+        (false, false) => "nothing of the host's /dev, /sys and /run",
         (true, false) => "/dev and /sys",
         (false, true) => "/run",
         (true, true) => "/dev, /sys and /run",
@@ -221,9 +223,23 @@ fn describe_allowed(allowed: &Allowed) -> Result<Vec<String>> {
     Ok(vec![
         format!("root     has {root}"),
         format!("calls    {calls}"),
-        format!("shared   with the host: its network, {shared}"),
+        format!("shared   {shared}"),
         format!("limits   {limits}"),
     ])
+}
+
+fn describe_network(network: &Network, place: Option<&NetworkInfo>) -> String {
+    let Some(place) = place else {
+        return match network {
+            Network::None => "network  none".into(),
+            _ => "network  the host's".into(),
+        };
+    };
+    let mut line = format!("network  {}: {}", place.name, place.addresses.join(", "));
+    if !place.published.is_empty() {
+        line.push_str(&format!("; published {}", place.published.join(", ")));
+    }
+    line
 }
 
 fn status(state: &RunState) -> String {

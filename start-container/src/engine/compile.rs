@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use linux::spawn::{Capabilities, Credentials, Mounted, Op, Script, new};
@@ -30,6 +30,10 @@ pub(crate) struct Container<'a> {
     pub(crate) publish_proc: bool,
     /// Files of the groups that limit it, beside the one that it starts in.
     pub(crate) joins: &'a [Arc<OwnedFd>],
+    /// The network namespace that it joins.
+    pub(crate) network: Option<Arc<OwnedFd>>,
+    /// Detached mounts of single files, with their places in the rootfs, which no link is on the way to.
+    pub(crate) files: &'a [(Arc<OwnedFd>, PathBuf)],
     /// The filter of its system calls.
     pub(crate) filter: Option<&'a Program>,
     /// The terminal's devpts, when it has one already.
@@ -60,6 +64,10 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
         };
     }
     ops.extend(new_cgroup);
+    // Before sysfs is mounted, which shows the links of its mounter's.
+    if let Some(network) = &container.network {
+        ops.push(Op::JoinNamespaces { process: Arc::clone(network), namespaces: new::NET });
+    }
     // The child's mount namespace begins as a copy of ours, made in one step by the kernel: nothing that is mounted on
     // the rootfs meanwhile is missed, as it would be by a clone of the tree that is attached later.
     let path = container.rootfs_path.to_string_lossy();
@@ -83,6 +91,9 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
         ops.push(Op::Mount { source, target });
     }
     ops.extend(slave.take());
+    for (tree, place) in container.files {
+        ops.push(Op::Mount { source: Mounted::Tree(Arc::clone(tree)), target: relative(place)? });
+    }
     if let Some(linux) = spec.linux() {
         for path in linux.masked_paths().iter().flatten() {
             ops.push(Op::Mask { target: relative(Path::new(path))? });

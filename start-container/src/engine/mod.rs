@@ -14,6 +14,7 @@ pub(crate) mod compile;
 pub(crate) mod device;
 pub(crate) mod guard;
 pub(crate) mod limits;
+pub(crate) mod network;
 pub(crate) mod plan;
 pub(crate) mod privileges;
 pub(crate) mod process;

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use oci_spec::runtime::Capability;
 use protocol::ErrorKind;
 use protocol::limits::Limits;
+use protocol::network::Network;
 use protocol::process::{self as wire, SeccompProfile};
 use seccomp::Program;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -116,7 +117,7 @@ impl Privileges {
     }
 
     /// As the wire has it.
-    pub(crate) fn allowed(&self, limits: Limits) -> wire::Allowed {
+    pub(crate) fn allowed(&self, limits: Limits, network: Network) -> wire::Allowed {
         let mut capabilities: Vec<String> =
             self.capabilities.iter().map(|capability| format!("CAP_{capability}")).collect();
         capabilities.sort();
@@ -130,6 +131,7 @@ impl Privileges {
             shared_dev_sys: self.shared_dev_sys,
             shared_run: self.shared_run,
             limits,
+            network,
         }
     }
 }
@@ -170,7 +172,10 @@ mod tests {
     fn s6_capabilities_are_the_default_less_and_more_what_was_named() {
         assert_eq!(asked(&[], &[]).unwrap().capabilities.len(), CAPABILITIES.len());
         let privileges = asked(&["cap_net_admin", "SYS_TIME"], &["ALL"]).unwrap();
-        assert_eq!(privileges.allowed(Limits::default()).capabilities, ["CAP_NET_ADMIN", "CAP_SYS_TIME"]);
+        assert_eq!(
+            privileges.allowed(Limits::default(), Network::Host).capabilities,
+            ["CAP_NET_ADMIN", "CAP_SYS_TIME"]
+        );
         assert_eq!(asked(&["ALL"], &[]).unwrap().capabilities.len(), 41);
         let unknown = asked(&["NET_AMDIN"], &[]).unwrap_err();
         assert_eq!(

@@ -101,7 +101,7 @@ impl Daemon {
         // The next host replaces a stale socket anyway.
         let _absent = rustix::fs::unlink(&socket);
         host.close_all().await;
-        state::blocking(move || host.machine.release()).await
+        state::blocking(move || host.machine.close().and(host.machine.release())).await
     }
 
     /// The socket's path, and the lock that makes this the only host of its data directory.

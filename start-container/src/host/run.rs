@@ -82,6 +82,7 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
             options: &p.options,
             privileges: Privileges::plan(&p.privileges, p.shared_dev_sys, p.shared_run)?,
             limits: p.limits,
+            network: p.network,
             publish_proc: false,
             io,
         };
@@ -147,6 +148,7 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
         shared_run: false,
         privileges: Default::default(),
         limits: Default::default(),
+        network: Default::default(),
         options: Default::default(),
         streams: Default::default(),
     };

@@ -21,6 +21,7 @@ use linux::spawn::{Program, Script};
 use protocol::ErrorKind;
 use protocol::image::ImageConfig;
 use protocol::limits::Limits;
+use protocol::network::Network;
 use protocol::process::{CommandOptions, Outcome, TerminalSize};
 use protocol::subcontainer::{Mount, RunState, StatsResult, SubcontainerInfo};
 use rustix::fs::{Mode, OFlags};
@@ -30,6 +31,7 @@ use volumes::Sources;
 use crate::engine::cgroup::{Group, Hierarchy};
 use crate::engine::guard::{Guard, Init};
 use crate::engine::limits::{Controllers, Limited};
+use crate::engine::network::Networking;
 use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
 use crate::engine::terminal::Terminal;
@@ -53,6 +55,7 @@ pub(crate) struct Machine {
     init: Init,
     sealed: Option<Sealed>,
     controllers: Controllers,
+    networking: Networking,
     commands: AtomicU64,
 }
 
@@ -70,7 +73,8 @@ pub(crate) struct Leader {
     /// What it and every command in it is allowed.
     privileges: Privileges,
     limits: Limits,
-    /// The groups for that.
+    network: Network,
+    /// The groups for the limits.
     limited: Option<Limited>,
 }
 
@@ -143,6 +147,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) options: &'a CommandOptions,
     pub(crate) privileges: Privileges,
     pub(crate) limits: Limits,
+    pub(crate) network: Network,
     /// Show the container's proc on the host side of the rootfs.
     pub(crate) publish_proc: bool,
     pub(crate) io: Io,
@@ -168,6 +173,8 @@ impl Machine {
             data_dir,
             run_dir: run_dir.to_owned(),
             init: Init::default(),
+            // Who is sealed is a daemon.
+            networking: Networking::new(run_dir, sealed.is_some()),
             sealed,
             controllers: Controllers::default(),
             commands: AtomicU64::new(0),
@@ -260,6 +267,10 @@ impl Machine {
     /// What an earlier host of this data directory left: subcontainers whose owners are gone, and leaders that run.
     pub(crate) fn left_behind(&self) -> Result<LeftBehind> {
         let mut left = LeftBehind::default();
+        let lives = |guid: &str| self.leader(guid).is_ok_and(|leader| leader.is_some());
+        if let Err(failure) = self.networking.recover(lives) {
+            left.failures.push(failure);
+        }
         for guid in state::guids(&self.run_dir)? {
             if let Err(failure) = self.look_at(&guid, &mut left) {
                 left.failures.push(failure);
@@ -329,6 +340,7 @@ impl Machine {
         // Where nothing can be read, there may be any.
         let limited = lock.read().map_or(true, |state| state.limited());
         self.end_all(guid, limited)?;
+        self.networking.forget(guid)?;
         Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
         lock.remove()
     }
@@ -342,12 +354,18 @@ impl Machine {
             groups.remove()?;
         }
         self.hierarchy.tidy();
-        Ok(())
+        self.networking.release(guid)
+    }
+
+    /// As a daemon that ends: takes away what it kept for containers to come.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.networking.close()
     }
 
     /// Takes away what is there for all subcontainers, if there is none.
     pub(crate) fn release(&self) -> Result<()> {
         self.hierarchy.tidy();
+        self.networking.tidy()?;
         Rootfs::release(&self.data_dir).map_err(Failure::from)
     }
 
@@ -367,9 +385,10 @@ impl Machine {
             ));
         }
         let plan = self.controllers.plan(&launch.limits)?;
+        self.networking.check(guid, &launch.network)?;
         // What an earlier leader had.
-        if state.limited() {
-            self.end_all(guid, true)?;
+        if state.leader.is_some() {
+            self.end_all(guid, state.limited())?;
         }
         let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose()?;
         let launched = self.launch_in(guid, rootfs, launch, limited.as_ref(), &|leader| {
@@ -440,12 +459,16 @@ impl Machine {
         let (stdio, master) = streams(&launch.io, terminal, user.uid)?;
         let path = rootfs.path();
         let joins = limited.map(Limited::joins).transpose()?.unwrap_or_default();
+        let network = self.networking.join(guid, &launch.network)?;
+        let files = network.as_ref().map(|network| network.mounts(&root, &path)).transpose()?;
         let container = compile::Container {
             spec: &spec,
             rootfs: root.as_fd(),
             rootfs_path: &path,
             publish_proc: launch.publish_proc,
             joins: &joins,
+            network: network.map(|network| network.namespace),
+            files: files.as_deref().unwrap_or_default(),
             filter: launch.privileges.program(),
             devpts,
         };
@@ -485,6 +508,7 @@ impl Machine {
                 image,
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
+                network: launch.network.clone(),
             })
             .inspect_err(|_| process.end())?;
             match root_of(process.pid) {
@@ -507,6 +531,7 @@ impl Machine {
                     image,
                     privileges: launch.privileges.clone(),
                     limits: launch.limits.clone(),
+                    network: launch.network.clone(),
                     limited: limited.cloned(),
                 };
                 Ok(Launched { leader, terminal: master, guard })
@@ -571,6 +596,7 @@ impl Machine {
             image: record.image.clone(),
             privileges: record.privileges.clone(),
             limits: record.limits.clone(),
+            network: record.network.clone(),
             limited,
         }))
     }
@@ -683,9 +709,17 @@ impl Machine {
         let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
-                let (pid, allowed) =
-                    (leader.process.pid as u32, Box::new(leader.privileges.allowed(leader.limits.clone())));
-                RunState::Running { pid, since: leader.since, process: None, allowed }
+                let (limits, network) = (leader.limits.clone(), leader.network.clone());
+                RunState::Running {
+                    pid: leader.process.pid as u32,
+                    since: leader.since,
+                    process: None,
+                    allowed: Box::new(leader.privileges.allowed(limits, network)),
+                    network: match leader.network {
+                        Network::Private { .. } => self.networking.info(rootfs.guid())?,
+                        _ => None,
+                    },
+                }
             }
             (None, State { exited: Some(outcome), .. }) => RunState::Exited { outcome },
             (None, State { leader: Some(_), .. }) => RunState::Exited { outcome: Outcome::Unknown },

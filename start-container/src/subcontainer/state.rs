@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::image::ImageConfig;
 use protocol::limits::Limits;
+use protocol::network::Network;
 use protocol::process::Outcome;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -44,6 +45,8 @@ pub(crate) struct LeaderRecord {
     /// What they may use together. If that is limited, there are groups for it.
     #[serde(default)]
     pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) network: Network,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

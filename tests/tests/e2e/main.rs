@@ -15,6 +15,7 @@ mod exec;
 mod images;
 mod limits;
 mod mounts;
+mod network;
 mod pipe_wrap;
 mod privileges;
 mod registry;

@@ -50,7 +50,8 @@ fn s6_privileges_are_given_and_taken_by_name_and_hold_for_later_commands() {
         for words in [
             "has 1 capabilities; beyond the default: CAP_SYS_TIME; not: CAP_AUDIT_WRITE, CAP_CHOWN",
             "calls    all: it has no filter",
-            "with the host: its network, nothing of /dev, /sys and /run",
+            "shared   nothing of the host's /dev, /sys and /run",
+            "network  the host's",
         ] {
             assert!(said.contains(words), "{words}: {said}");
         }

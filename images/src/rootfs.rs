@@ -3,7 +3,8 @@
 //! ```text
 //! D/rootfs/<guid>/            flock: exclusive while something about this rootfs changes
 //! ├── rootfs.json             the record: written before anything else is there, removed last
-//! ├── upper/                  what was written; its root has the mode and owner of the image's root
+//! ├── upper/                  what was written; its root has the mode and owner of the image's root, and where the
+//! │                           rootfs has ids of its own, owners in here are those
 //! └── work/                   overlay's own
 //! D/subcontainers/            while there is any: a private mount, so that no rootfs reaches other namespaces
 //! └── <guid>/                 the overlay, shared: mounts made beneath reach the namespaces cloned from it
@@ -14,6 +15,7 @@
 //! Whatever step either was killed at, [`Rootfs::destroy`] ends it: each step is skipped where its thing is gone.
 
 mod detach;
+mod ids;
 mod overlay;
 mod point;
 mod record;
@@ -31,6 +33,7 @@ use crate::store::{Store, flock, now};
 use crate::tree::{open_dir, open_dir_at, remove_all, remove_dir, replace_file_at, text_names_in};
 use crate::{Digest, Error, Result};
 
+use ids::RANGE;
 pub use overlay::OverlayError;
 pub(crate) use record::users;
 
@@ -43,6 +46,8 @@ pub struct Options {
     pub throwaway: bool,
     /// Its id. Default: a new random one.
     pub guid: Option<String>,
+    /// Ids 0 to 65,535 in it are ids of the machine that nothing else has, see [`Rootfs::ids`].
+    pub own_ids: bool,
 }
 
 /// A writable tree over an image. Dropping this changes nothing on disk; [`Rootfs::destroy`] does.
@@ -64,6 +69,10 @@ impl Rootfs {
             // Until the record is there, nothing else would keep a gc from taking the image's layers.
             let _lock = store.lock(FlockOperation::LockShared).map_err(failed("lock the store for"))?;
             let image = store.find(image)?;
+            let ids = match options.own_ids {
+                true => Some(ids::take(&dirs.path, &guid).map_err(failed("take ids for"))?),
+                false => None,
+            };
             let record = Record {
                 guid: guid.clone(),
                 name: options.name,
@@ -72,6 +81,7 @@ impl Rootfs {
                 root: image.root,
                 created: now(),
                 throwaway: options.throwaway,
+                ids,
                 mounts: Vec::new(),
             };
             match rustix::fs::mkdirat(&dirs.rootfs, guid.as_str(), Mode::RWXU) {
@@ -188,6 +198,12 @@ impl Rootfs {
         self.record.throwaway
     }
 
+    /// The first of its ids, if it has its own: what is 0 in the image and in its container is this id of the machine,
+    /// and so on for [`RANGE`] of them. They are nobody else's for as long as anything of it is there.
+    pub fn ids(&self) -> Option<u32> {
+        self.record.ids
+    }
+
     /// Where it is mounted, in the host's mount namespace.
     pub fn path(&self) -> PathBuf {
         self.data_dir.join("subcontainers").join(&self.record.guid)
@@ -262,10 +278,16 @@ impl Rootfs {
             Err(errno) if !absent(errno) => return Err(failed("remove mount point of")(errno)),
             _ => {}
         }
+        if data_dir.join("ids").exists() {
+            overlay::clear(&data_dir.join("subcontainers"), guid).map_err(failed("unmount layers of"))?;
+        }
         point::release(data_dir).map_err(failed("release mount point of"))?;
-        let Some(dir) = dir else { return Ok(()) };
+        let Some(dir) = dir else {
+            return ids::give_back(data_dir, guid).map_err(failed("give back ids of"));
+        };
         remove_work(&dir).map_err(failed("remove work directory of"))?;
         remove_dir(&dir, "upper").map_err(failed("remove contents of"))?;
+        ids::give_back(data_dir, guid).map_err(failed("give back ids of"))?;
         // The record goes last: while it is there, this can be found and done again.
         for name in [record::NEW_FILE, record::FILE] {
             match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
@@ -336,9 +358,18 @@ impl Rootfs {
             Err(errno) => return Err(failed("create mount point of")(errno)),
         }
         let lowers: Vec<&OwnedFd> = self.distinct().into_iter().rev().map(|index| &lowers[index]).collect();
+        let features = Features::get();
+        let seen = match record.ids {
+            Some(first) => Some(
+                overlay::Seen::new(&lowers, first, &point, &record.guid, features)
+                    .map_err(failed("map ids of layers of"))?,
+            ),
+            None => None,
+        };
+        let lowers = seen.as_ref().map_or(lowers, overlay::Seen::layers);
         let layers =
             overlay::Layers { lowers: &lowers, upper: &upper, work: &work, volatile: record.throwaway };
-        overlay::mount(&layers, &point, &record.guid, Features::get())
+        overlay::mount(&layers, &point, &record.guid, features)
             .map_err(|source| Error::Overlay { guid: record.guid.clone(), source: Box::new(source) })
     }
 
@@ -375,15 +406,23 @@ impl Rootfs {
 
     /// Gives the upper directory, which is what `/` shows, the looks of the image's root.
     fn dress(&self, upper: &OwnedFd, lowers: &[OwnedFd]) -> Result<(), Errno> {
+        use rustix::fs::{Gid, Uid};
+        // An id that the image should not have is nobody's inside.
+        let own = |id: u32| match self.record.ids {
+            Some(first) => first + id.min(RANGE - 1),
+            None => id,
+        };
         let Some(root) = self.record.root.and_then(|index| lowers.get(index)) else {
+            rustix::fs::fchown(upper, Some(Uid::from_raw(own(0))), Some(Gid::from_raw(own(0))))?;
             return rustix::fs::fchmod(upper, Mode::from_raw_mode(0o755));
         };
         let stat = rustix::fs::fstat(root)?;
-        rustix::fs::fchmod(upper, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-        if (stat.st_uid, stat.st_gid) != (0, 0) {
-            let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
-            rustix::fs::fchown(upper, Some(uid), Some(gid))?;
+        let (uid, gid) = (own(stat.st_uid), own(stat.st_gid));
+        if (uid, gid) != (0, 0) {
+            rustix::fs::fchown(upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
+        // After the owner, whose change takes setuid bits away.
+        rustix::fs::fchmod(upper, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
         for (name, value) in crate::tar::read_xattrs(root.as_fd())? {
             if crate::layer::keep_xattr(&name) {
                 rustix::fs::fsetxattr(upper, &name[..], &value, XattrFlags::empty())?;

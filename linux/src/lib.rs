@@ -29,6 +29,7 @@ mod sys;
 
 pub mod caps;
 pub mod errno;
+pub mod fsids;
 pub mod kernel;
 pub mod memfd;
 pub mod mount;

@@ -45,6 +45,8 @@ pub use ops::{Capabilities, Credentials, Mounted, Op};
 pub mod new {
     /// Mount namespace.
     pub const MOUNT: u64 = 0x0002_0000;
+    /// User namespace: to join, not to create.
+    pub const USER: u64 = 0x1000_0000;
     /// Cgroup namespace.
     pub const CGROUP: u64 = 0x0200_0000;
     /// Host and domain name.

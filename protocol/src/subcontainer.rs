@@ -25,7 +25,15 @@ pub struct CreateFsParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub detached: bool,
+    /// Give it a user namespace: ids 0 to 65,535 inside are ids of the machine that nothing else has, so that root
+    /// inside is nobody outside.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub userns: bool,
 }
+
+/// How many ids a user namespace of ours has.
+pub const OWN_IDS: u32 = 65_536;
 
 /// Result of `subcontainer.createFs`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
@@ -238,6 +246,10 @@ pub struct SubcontainerInfo {
     pub created: u64,
     /// Not synced to disk.
     pub throwaway: bool,
+    /// The id of the machine that is 0 inside, if it has a user namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub first_id: Option<u32>,
     /// What it is doing.
     pub state: RunState,
     /// Its mounts, in the order they were made.

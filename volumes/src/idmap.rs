@@ -8,7 +8,7 @@ use std::fmt;
 use std::num::ParseIntError;
 
 use linux::userns::Extent;
-use protocol::subcontainer::IdMap;
+use protocol::subcontainer::{IdMap, OWN_IDS};
 
 /// The greatest id there is: 2^32-1 stands for none.
 const MAX_ID: u64 = u32::MAX as u64 - 1;
@@ -65,6 +65,9 @@ pub enum IdMapError {
         /// Where.
         side: Side,
     },
+    /// The container has no such ids.
+    #[error("id map {0} ends past 65535, the last id of a container with a user namespace")]
+    Outside(Shown),
     /// More ranges, with the gaps between them, than the kernel takes.
     #[error("{0} id maps are more than the kernel takes")]
     TooMany(usize),
@@ -98,6 +101,28 @@ pub fn extents(maps: &[IdMap]) -> Result<Vec<Extent>, IdMapError> {
     identity(&mut extents, next, MAX_ID + 1);
     extents.sort_unstable_by_key(|extent| extent.inside);
     if linux::userns::fits(&extents) { Ok(extents) } else { Err(IdMapError::TooMany(maps.len())) }
+}
+
+/// The map for a container whose ids 0 to 65,535 are the machine's from `first` on.
+///
+/// # Errors
+/// As [`extents`], and when a range ends past the container's last id.
+pub(crate) fn extents_within(maps: &[IdMap], first: u32) -> Result<Vec<Extent>, IdMapError> {
+    for map in maps {
+        check(map)?;
+        if bounds(map, Side::To).1 >= u64::from(OWN_IDS) {
+            return Err(IdMapError::Outside(Shown(*map)));
+        }
+    }
+    if maps.is_empty() {
+        return Ok(vec![Extent { inside: 0, outside: first, count: OWN_IDS }]);
+    }
+    let own = extents(maps)?.into_iter().filter(|extent| extent.outside < OWN_IDS).map(|extent| Extent {
+        outside: first + extent.outside,
+        count: extent.count.min(OWN_IDS - extent.outside),
+        ..extent
+    });
+    Ok(own.collect())
 }
 
 /// As whom a stored id appears; no extents are no map.

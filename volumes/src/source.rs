@@ -61,13 +61,16 @@ impl Sources {
     ///
     /// What had to be made on the source belongs to whoever appears as root inside, or to root where nobody does.
     ///
+    /// `first_id`: for a container with a user namespace, the machine's id that is 0 in it. Its ids are those that the
+    /// map's `toId` means, and what has no map is seen as it is stored.
+    ///
     /// # Errors
     /// For ids that are no plain names, bad id maps, paths that leave the source, a source that is missing or of the
     /// wrong type, and whatever the kernel refuses.
-    pub fn prepare(&self, mount: &Mount) -> Result<Prepared, Error> {
+    pub fn prepare(&self, mount: &Mount, first_id: Option<u32>) -> Result<Prepared, Error> {
         let place = match &mount.source {
             MountSource::Tmpfs { size, mode } => {
-                let extents = extents("tmpfs", mount)?;
+                let extents = extents("tmpfs", mount, first_id)?;
                 return tree::tmpfs(*size, *mode, mount.readonly, &extents);
             }
             MountSource::Volume { volume_id, subpath, filetype } => {
@@ -115,8 +118,8 @@ impl Sources {
                 readonly: mount.readonly,
             },
         };
-        let extents = extents(&place.what, mount)?;
-        let source = self.open_place(&place, &extents)?;
+        let extents = extents(&place.what, mount, first_id)?;
+        let source = self.open_place(&place, &extents, first_id.unwrap_or(0))?;
         let attributes = Attributes {
             what: &place.what,
             readonly: place.readonly,
@@ -127,8 +130,8 @@ impl Sources {
         tree::clone(&source, &attributes, &self.namespaces)
     }
 
-    fn open_place(&self, place: &Place<'_>, extents: &[Extent]) -> Result<OwnedFd, Error> {
-        let owner = idmap::stored_as(extents, 0).unwrap_or(0);
+    fn open_place(&self, place: &Place<'_>, extents: &[Extent], root: u32) -> Result<OwnedFd, Error> {
+        let owner = idmap::stored_as(extents, root).unwrap_or(0);
         let owner = Some((Uid::from_raw(owner), Gid::from_raw(owner)));
         let new = New { mode: Mode::from_raw_mode(0o755), owner };
         let subpath = match place.subpath {
@@ -191,8 +194,12 @@ impl Sources {
     }
 }
 
-fn extents(what: &str, mount: &Mount) -> Result<Vec<Extent>, Error> {
-    idmap::extents(&mount.idmap).map_err(|source| Error::IdMap { what: what.to_owned(), source })
+fn extents(what: &str, mount: &Mount, first_id: Option<u32>) -> Result<Vec<Extent>, Error> {
+    let extents = match first_id {
+        None => idmap::extents(&mount.idmap),
+        Some(first) => idmap::extents_within(&mount.idmap, first),
+    };
+    extents.map_err(|source| Error::IdMap { what: what.to_owned(), source })
 }
 
 /// A subpath as a path beneath its source: slashes in front mean the source's root, and nothing goes up.

@@ -37,7 +37,7 @@ fn s14_exchanged_links_never_move_a_mount_outside() {
                 2 => (volume_at("main", "file", FileType::File), format!("/real/file-{round}")),
                 _ => (tmpfs(), "/swap/victim".to_owned()),
             };
-            let prepared = world.sources.prepare(&at(source, &mountpoint)).unwrap();
+            let prepared = world.sources.prepare(&at(source, &mountpoint), None).unwrap();
             if let Err(error) = volumes::attach(&prepared, &world.rootfs, &mountpoint) {
                 // The exchange may make it fail; it may not make it succeed elsewhere.
                 in_the_way += 1;

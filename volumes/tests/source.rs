@@ -165,7 +165,7 @@ fn s14_what_is_prepared_and_dropped_was_never_there() {
     let world = World::new(On::Disk);
     let before = linux::mounts::list(None, linux::kernel::Features::get()).unwrap();
     for source in every_kind() {
-        drop(world.sources.prepare(&at(source, "/mnt")).unwrap());
+        drop(world.sources.prepare(&at(source, "/mnt"), None).unwrap());
     }
     assert_eq!(linux::mounts::list(None, linux::kernel::Features::get()).unwrap(), before);
     assert_eq!(fs::read_dir(&world.rootfs_path).unwrap().count(), 0);

@@ -8,14 +8,16 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
 
 use linux::kernel::Features;
 use linux::mount::{ContextError, FsContext, MountAttr, mount_setattr};
-use rustix::fs::{Mode, OFlags};
+use linux::userns::Extent;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, move_mount};
 
-use crate::tree::proc_path;
+use crate::tree::{open_dir, proc_path, text_names_in};
 
 /// OVL_MAX_STACK.
 pub(super) const MOST_LAYERS: usize = 500;
@@ -28,6 +30,72 @@ pub(super) struct Layers<'l> {
     pub(super) work: &'l OwnedFd,
     /// Nothing is synced, on fsync(2) or on unmount.
     pub(super) volatile: bool,
+}
+
+/// Layers with their ids mapped: what is stored as 0 is seen as the first id of a range.
+pub(super) struct Seen<'p> {
+    layers: Vec<OwnedFd>,
+    /// Before Linux 6.15 an overlay takes no detached mount: they are attached meanwhile, at these names.
+    attached: Vec<String>,
+    point: &'p OwnedFd,
+}
+
+impl<'p> Seen<'p> {
+    pub(super) fn new(
+        lowers: &[&OwnedFd],
+        first: u32,
+        point: &'p OwnedFd,
+        guid: &str,
+        features: &Features,
+    ) -> Result<Self, Errno> {
+        let map = [Extent { inside: 0, outside: first, count: super::RANGE }];
+        let namespace = linux::userns::idmap_namespace(&map, &map)?;
+        let attr = MountAttr {
+            propagation: Some(MountPropagationFlags::PRIVATE),
+            userns: Some(namespace.as_fd()),
+            ..MountAttr::default()
+        };
+        let mut seen = Self { layers: Vec::with_capacity(lowers.len()), attached: Vec::new(), point };
+        for (number, lower) in lowers.iter().enumerate() {
+            let layer = linux::mount::clone_tree(lower, false, &attr, features)?;
+            if !(features.overlay_layer_fds && features.open_tree_attr) {
+                let name = format!("{guid}.layer-{number}");
+                rustix::fs::mkdirat(point, name.as_str(), Mode::RWXU)?;
+                seen.attached.push(name.clone());
+                move_mount(&layer, "", point, name.as_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            }
+            seen.layers.push(layer);
+        }
+        Ok(seen)
+    }
+
+    pub(super) fn layers(&self) -> Vec<&OwnedFd> {
+        self.layers.iter().collect()
+    }
+}
+
+/// Takes away what somebody left who was killed while he mounted this rootfs.
+pub(super) fn clear(points: &Path, guid: &str) -> Result<(), Errno> {
+    let dir = match open_dir(points) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    let prefix = format!("{guid}.layer-");
+    for name in text_names_in(&dir)?.into_iter().filter(|name| name.starts_with(&prefix)) {
+        super::detach::detach(&points.join(&name))?;
+        rustix::fs::unlinkat(&dir, name.as_str(), AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+impl Drop for Seen<'_> {
+    fn drop(&mut self) {
+        for (number, name) in self.attached.iter().enumerate() {
+            // The overlay has clones of its own. What stays is empty, and found by whoever destroys the rootfs.
+            let _gone = self.layers.get(number).map(linux::mount::detach);
+            let _gone = rustix::fs::unlinkat(self.point, name.as_str(), AtFlags::REMOVEDIR);
+        }
+    }
 }
 
 /// Why an overlay cannot be mounted.
@@ -200,6 +268,45 @@ mod tests {
                 );
                 assert_eq!(line.contains("volatile"), volatile, "{line}");
             }
+        }
+    }
+
+    #[test]
+    fn s14_every_form_shows_the_layers_with_their_ids_mapped() {
+        use std::os::unix::fs::MetadataExt as _;
+        const FIRST: u32 = 1_900_000_000;
+        for form in forms() {
+            let scratch = Scratch::new(2);
+            std::os::unix::fs::chown(scratch.0.path().join("l0/l0"), Some(7), Some(70_000)).unwrap();
+            std::os::unix::fs::chown(scratch.0.path().join("u"), Some(FIRST), Some(FIRST)).unwrap();
+            let all = open_dir(scratch.0.path()).unwrap();
+            let open = |name: &str| open_dir_at(&all, name).unwrap();
+            let lowers = [open("l0"), open("l1")];
+            let point = open_dir(scratch.0.path()).unwrap();
+            let lowers: Vec<&OwnedFd> = lowers.iter().collect();
+            let seen = Seen::new(&lowers, FIRST, &point, "guid", &form).unwrap();
+            let (upper, work) = (open("u"), open("w"));
+            let layers = Layers { lowers: &seen.layers(), upper: &upper, work: &work, volatile: true };
+            mount(&layers, &all, "m", &form).unwrap_or_else(|error| panic!("{form:?}: {error:?}"));
+            drop(seen);
+            assert!(!std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("guid.layer"));
+            let of = |name: &str| {
+                let metadata = std::fs::metadata(scratch.0.path().join("m").join(name)).unwrap();
+                (metadata.uid(), metadata.gid())
+            };
+            // Whoever has an id that no range has is nobody.
+            assert_eq!((of("l1"), of("l0")), ((FIRST, FIRST), (FIRST + 7, 65_534)), "{form:?}");
+            {
+                let _owner = linux::fsids::AsOwner::new(FIRST).unwrap();
+                std::fs::write(scratch.0.path().join("m/l1"), "changed").unwrap();
+                std::fs::write(scratch.0.path().join("m/new"), "").unwrap();
+            }
+            assert_eq!((of("new"), of("l1"), of("")), ((FIRST, FIRST), (FIRST, FIRST), (FIRST, FIRST)));
+            assert_eq!(
+                std::fs::metadata(scratch.0.path().join("l1/l1")).unwrap().uid(),
+                0,
+                "nothing was chowned"
+            );
         }
     }
 

@@ -27,6 +27,10 @@ pub(super) struct Record {
     pub(super) root: Option<usize>,
     pub(super) created: u64,
     pub(super) throwaway: bool,
+    /// The first id of the machine that is one of its own: what is stored as, or seen inside as, 0. Absent: ids are
+    /// the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ids: Option<u32>,
     pub(super) mounts: Vec<Mount>,
 }
 

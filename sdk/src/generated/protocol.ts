@@ -834,6 +834,11 @@ export type CreateFsParams = {
   throwaway?: boolean;
   /** It outlives this connection. Otherwise it is destroyed when the connection ends. */
   detached?: boolean;
+  /**
+   * Give it a user namespace: ids 0 to 65,535 inside are ids of the machine that nothing else has, so that root
+   * inside is nobody outside.
+   */
+  userns?: boolean;
 };
 
 /**
@@ -1003,6 +1008,8 @@ export type SubcontainerInfo = {
   created: number;
   /** Not synced to disk. */
   throwaway: boolean;
+  /** The id of the machine that is 0 inside, if it has a user namespace. */
+  firstId?: number;
   /** What it is doing. */
   state: RunState;
   /** Its mounts, in the order they were made. */

@@ -39,6 +39,7 @@ export class SubContainerOwned extends Handle {
         ...(name ? { name } : {}),
         ...(image.throwaway ? { throwaway: true } : {}),
         ...(image.detached ? { detached: true } : {}),
+        ...(image.userns ? { userns: true } : {}),
       },
       ({ guid, rootfs }) =>
         new SubContainerOwned(

@@ -22,6 +22,8 @@ export interface ImageOptions {
   sharedDevSys?: boolean | undefined;
   /** What is written to the rootfs need not survive a crash of the machine: faster to destroy. */
   throwaway?: boolean | undefined;
+  /** Give it a user namespace: root inside is nobody outside. Default false. */
+  userns?: boolean | undefined;
   /** It outlives this connection. Default false: it is destroyed when the connection ends. */
   detached?: boolean | undefined;
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use images::Rootfs;
 use protocol::network::{Network, NetworkInfo};
 use protocol::process::{Allowed, SeccompProfile};
-use protocol::subcontainer::{CreateFsResult, RunState, SubcontainerInfo};
+use protocol::subcontainer::{CreateFsResult, OWN_IDS, RunState, SubcontainerInfo};
 
 use super::{Context, attach, command, output};
 use crate::engine::limits;
@@ -66,6 +66,9 @@ pub(super) struct CreateFs {
     /// Never sync its files to disk: faster, and lost when the machine crashes
     #[arg(long)]
     throwaway: bool,
+    /// Give it a user namespace: root inside is nobody outside
+    #[arg(long)]
+    userns: bool,
 }
 
 #[derive(Debug, Args)]
@@ -98,7 +101,9 @@ impl Subcontainer {
         match self {
             Self::CreateFs(create) => {
                 let name = create.name.or(create.positional_name);
-                let rootfs = machine.create_fs(&create.image, name, create.throwaway)?;
+                let (throwaway, own_ids) = (create.throwaway, create.userns);
+                let options = images::rootfs::Options { name, throwaway, own_ids, guid: None };
+                let rootfs = machine.create_fs(&create.image, options)?;
                 let path = rootfs.path().display().to_string();
                 if context.json {
                     let image_id = rootfs.image().to_string();
@@ -166,6 +171,12 @@ fn describe(info: &SubcontainerInfo) -> Result<()> {
         format!("rootfs   {}", info.rootfs),
         format!("created  {}", ago(info.created)),
         format!("status   {}", status(&info.state)),
+        match info.first_id {
+            Some(first) => {
+                format!("ids      0 to 65535 inside are {first} to {} of the machine", first + (OWN_IDS - 1))
+            }
+            None => "ids      the machine's: root inside is its root".into(),
+        },
     ];
     if let RunState::Running { allowed, network, .. } = &info.state {
         lines.extend(describe_allowed(allowed)?);

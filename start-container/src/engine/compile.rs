@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use linux::spawn::{Capabilities, Credentials, Mounted, Op, Script, new};
-use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Process, Spec};
+use linux::userns::Extent;
+use oci_spec::runtime::{Capability, LinuxIdMapping, LinuxNamespaceType, Mount, Process, Spec};
 use protocol::ErrorKind;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -60,6 +61,8 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
             LinuxNamespaceType::Ipc => new::IPC,
             LinuxNamespaceType::Pid => new::PID,
             LinuxNamespaceType::Network => new::NET,
+            // Joined below: nothing else of the container's belongs to it.
+            LinuxNamespaceType::User => 0,
             other => return Err(invalid("linux.namespaces", &format!("{other:?} is not supported yet"))),
         };
     }
@@ -109,6 +112,11 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     if let Some(hostname) = spec.hostname() {
         ops.push(Op::Hostname(cstring("hostname", hostname)?));
     }
+    // The last thing that root of the machine does. The other namespaces stay root's: root inside has no power over
+    // its own mounts and hostname.
+    if let Some(namespace) = user_namespace(spec)? {
+        ops.push(Op::JoinNamespaces { process: Arc::new(namespace), namespaces: new::USER });
+    }
     let mut script = command(process, stdio, container.filter)?;
     ops.append(&mut script.ops);
     Ok(Script { namespaces, ops, ..script })
@@ -121,11 +129,33 @@ pub(crate) fn join(
     stdio: [Arc<OwnedFd>; 3],
     joins: &[Arc<OwnedFd>],
     filter: Option<&Program>,
+    userns: bool,
 ) -> Result<Script> {
     let mut script = command(process, stdio, filter)?;
-    let join = Op::JoinNamespaces { process: Arc::clone(leader), namespaces: new::CGROUP };
-    script.ops.splice(0..0, joins.iter().cloned().map(Op::JoinCgroup).chain([join]));
+    let join = |namespaces| Op::JoinNamespaces { process: Arc::clone(leader), namespaces };
+    let namespaces = [join(new::CGROUP)].into_iter().chain(userns.then(|| join(new::USER)));
+    script.ops.splice(0..0, joins.iter().cloned().map(Op::JoinCgroup).chain(namespaces));
     Ok(Script { container: Some(Arc::clone(leader)), ..script })
+}
+
+/// A namespace with the Spec's id mappings, if it has any.
+fn user_namespace(spec: &Spec) -> Result<Option<OwnedFd>> {
+    let map = |mappings: &Option<Vec<LinuxIdMapping>>| -> Vec<Extent> {
+        let extent = |mapping: &LinuxIdMapping| Extent {
+            inside: mapping.container_id(),
+            outside: mapping.host_id(),
+            count: mapping.size(),
+        };
+        mappings.iter().flatten().map(extent).collect()
+    };
+    let Some(linux) = spec.linux().as_ref() else { return Ok(None) };
+    let (uid, gid) = (map(linux.uid_mappings()), map(linux.gid_mappings()));
+    if uid.is_empty() && gid.is_empty() {
+        return Ok(None);
+    }
+    linux::userns::idmap_namespace(&uid, &gid)
+        .map(Some)
+        .map_err(|errno| Failure::kernel("create user namespace", "", errno))
 }
 
 /// What launch and exec share: everything after the namespaces.

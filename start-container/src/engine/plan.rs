@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
-    Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_maskedpaths,
-    get_default_readonly_paths,
+    LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
+    Mount, MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    get_default_maskedpaths, get_default_readonly_paths,
 };
 use protocol::ErrorKind;
 use protocol::image::ImageConfig;
 use protocol::process::CommandOptions;
+use protocol::subcontainer::OWN_IDS;
 
 use super::privileges::Privileges;
 use super::user::User;
@@ -106,11 +107,19 @@ fn environment(command: &Command<'_>, user: &User) -> Result<Vec<String>> {
 }
 
 /// The whole container: namespaces, mounts, masked paths, and its first process.
-pub(crate) fn container(process: Process, hostname: &str, privileges: &Privileges) -> Result<Spec> {
+///
+/// `first_id`: the machine's id that is 0 inside, if it has a user namespace.
+pub(crate) fn container(
+    process: Process,
+    hostname: &str,
+    privileges: &Privileges,
+    first_id: Option<u32>,
+) -> Result<Spec> {
     use LinuxNamespaceType as Ns;
     let namespaces = [Ns::Pid, Ns::Mount, Ns::Ipc, Ns::Uts, Ns::Cgroup];
     let namespaces = namespaces
         .into_iter()
+        .chain(first_id.map(|_| Ns::User))
         .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build().map_err(internal))
         .collect::<Result<Vec<_>>>()?;
     let (masked, readonly) = if privileges.shared_dev_sys {
@@ -122,7 +131,18 @@ pub(crate) fn container(process: Process, hostname: &str, privileges: &Privilege
     } else {
         (get_default_maskedpaths(), get_default_readonly_paths())
     };
+    let ids = first_id.map(|first| {
+        LinuxIdMappingBuilder::default()
+            .container_id(0_u32)
+            .host_id(first)
+            .size(OWN_IDS)
+            .build()
+            .map_err(internal)
+    });
+    let ids: Vec<_> = ids.transpose()?.into_iter().collect();
     let linux = LinuxBuilder::default()
+        .uid_mappings(ids.clone())
+        .gid_mappings(ids)
         .namespaces(namespaces)
         .masked_paths(masked)
         .readonly_paths(readonly)
@@ -134,13 +154,14 @@ pub(crate) fn container(process: Process, hostname: &str, privileges: &Privilege
         .process(process)
         .root(RootBuilder::default().path("rootfs").readonly(false).build().map_err(internal)?)
         .hostname(hostname)
-        .mounts(mounts(privileges)?)
+        .mounts(mounts(privileges, first_id.unwrap_or(0))?)
         .linux(linux)
         .build()
         .map_err(internal)
 }
 
-fn mounts(privileges: &Privileges) -> Result<Vec<Mount>> {
+/// `root`: the machine's id that is root inside. Options of file systems mean the machine's.
+fn mounts(privileges: &Privileges, root: u32) -> Result<Vec<Mount>> {
     let mount = |destination: &str, typ: &str, source: &str, options: &[&str]| {
         MountBuilder::default()
             .destination(PathBuf::from(destination))
@@ -156,7 +177,8 @@ fn mounts(privileges: &Privileges) -> Result<Vec<Mount>> {
         mounts.push(mount("/sys", "bind", "/sys", &["rbind", "rslave"])?);
     } else {
         mounts.push(mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=65536k"])?);
-        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+        let gid = format!("gid={}", root + 5);
+        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", &gid];
         mounts.push(mount("/dev/pts", "devpts", "devpts", &options)?);
         let options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
         mounts.push(mount("/dev/shm", "tmpfs", "shm", &options)?);

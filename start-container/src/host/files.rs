@@ -7,25 +7,30 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use linux::fsids::AsOwner;
 use protocol::file::{
     ChmodParams, ChownParams, DirEntry, EntryKind, MkdirParams, PathParams, ReadParams, ReadResult,
     ReaddirResult, ReadlinkResult, RemoveParams, RenameParams, StatResult, SymlinkParams, WriteParams,
 };
-use protocol::subcontainer::Empty;
+use protocol::subcontainer::{Empty, OWN_IDS};
 use protocol::{Data, ErrorKind};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use crate::error::{Failure, Result};
-use crate::subcontainer::Machine;
+use crate::subcontainer::{Machine, as_root_of};
 
 /// Bytes that one read returns at most.
 const MAX_READ: u64 = 8 * 1024 * 1024;
 
 /// A rootfs and a path in it.
+///
+/// While it lives, what the thread makes belongs to root of the container.
 struct Place<'a> {
     root: OwnedFd,
     path: &'a str,
+    first_id: Option<u32>,
+    _owner: AsOwner,
 }
 
 fn place<'a>(machine: &Machine, guid: &str, path: &'a str) -> Result<Place<'a>> {
@@ -35,13 +40,37 @@ fn place<'a>(machine: &Machine, guid: &str, path: &'a str) -> Result<Place<'a>> 
     }
     let rootfs = machine.rootfs(guid)?;
     rootfs.ensure_mounted().map_err(Failure::from)?;
-    Ok(Place { root: rootfs.handle().map_err(Failure::from)?, path })
+    let first_id = rootfs.ids();
+    let root = rootfs.handle().map_err(Failure::from)?;
+    Ok(Place { root, path, first_id, _owner: as_root_of(first_id)? })
 }
 
 impl Place<'_> {
     fn fail(&self, step: &'static str) -> impl Fn(Errno) -> Failure + use<> {
         let path = self.path.to_owned();
         move |errno| Failure::kernel(step, &path, errno)
+    }
+
+    /// The id inside that is this one of the machine; that of nobody, where there is none.
+    fn seen_inside(&self, id: u32) -> u32 {
+        const NOBODY: u32 = 65_534;
+        match self.first_id {
+            None => id,
+            Some(first) => id.checked_sub(first).filter(|id| *id < OWN_IDS).unwrap_or(NOBODY),
+        }
+    }
+
+    /// The id of the machine that is this one inside.
+    fn of_machine(&self, id: u32) -> Result<u32> {
+        match self.first_id {
+            None => Ok(id),
+            Some(first) if id < OWN_IDS => Ok(first + id),
+            Some(_) => {
+                let why = format!("there is no id {id} in its user namespace");
+                Err(Failure::new(ErrorKind::Invalid, "change owner of", self.path)
+                    .because(std::io::Error::other(why)))
+            }
+        }
     }
 
     /// Opens it; never waits for a FIFO, never becomes a controlling terminal.
@@ -157,8 +186,8 @@ pub(super) fn stat(machine: &Machine, p: &PathParams) -> Result<StatResult> {
         kind: kind(FileType::from_raw_mode(stat.st_mode)),
         size: u64::try_from(stat.st_size).unwrap_or(0),
         mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
+        uid: place.seen_inside(stat.st_uid),
+        gid: place.seen_inside(stat.st_gid),
         mtime: stat.st_mtime * 1000 + stat.st_mtime_nsec as i64 / 1_000_000,
     })
 }
@@ -261,7 +290,7 @@ pub(super) fn chown(machine: &Machine, p: &ChownParams) -> Result<Empty> {
     let place = place(machine, &p.guid, &p.path)?;
     let fail = place.fail("change owner of");
     let file = by_path(&place).map_err(&fail)?;
-    let (uid, gid) = (Uid::from_raw(p.uid), Gid::from_raw(p.gid));
+    let (uid, gid) = (Uid::from_raw(place.of_machine(p.uid)?), Gid::from_raw(place.of_machine(p.gid)?));
     rustix::fs::chownat(file.as_fd(), "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(&fail)?;
     Ok(Empty {})
 }

@@ -205,7 +205,11 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
     let worker = Arc::clone(&host);
     let detached = p.detached;
     let created = blocking(move || {
-        let rootfs = worker.machine.create_fs_for(&p.image_id, p.name, p.throwaway, !p.detached)?;
+        let rootfs = {
+            let CreateFsParams { name, throwaway, userns, .. } = p;
+            let options = images::rootfs::Options { name, throwaway, own_ids: userns, guid: None };
+            worker.machine.create_fs_for(&p.image_id, options, !p.detached)?
+        };
         Ok(CreateFsResult {
             guid: rootfs.guid().to_owned(),
             rootfs: rootfs.path().display().to_string(),

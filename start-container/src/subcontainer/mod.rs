@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use images::{Rootfs, Store};
+use linux::fsids::AsOwner;
 use linux::spawn::{Program, Script};
 use protocol::ErrorKind;
 use protocol::image::ImageConfig;
@@ -74,6 +75,8 @@ pub(crate) struct Leader {
     privileges: Privileges,
     limits: Limits,
     network: Network,
+    /// The machine's id that is 0 inside, if it has a user namespace.
+    first_id: Option<u32>,
     /// The groups for the limits.
     limited: Option<Limited>,
 }
@@ -211,8 +214,7 @@ impl Machine {
     }
 
     /// Makes a writable rootfs over an image and mounts it.
-    pub(crate) fn create_fs(&self, image: &str, name: Option<String>, throwaway: bool) -> Result<Rootfs> {
-        let options = images::rootfs::Options { name, throwaway, ..Default::default() };
+    pub(crate) fn create_fs(&self, image: &str, options: images::rootfs::Options) -> Result<Rootfs> {
         Rootfs::create(self.store()?, image, options).map_err(Failure::from)
     }
 
@@ -221,8 +223,7 @@ impl Machine {
     pub(crate) fn create_fs_for(
         &self,
         image: &str,
-        name: Option<String>,
-        throwaway: bool,
+        options: images::rootfs::Options,
         owned: bool,
     ) -> Result<Rootfs> {
         let guid = uuid::Uuid::new_v4().to_string();
@@ -230,7 +231,7 @@ impl Machine {
             let lock = Locked::acquire(&self.run_dir, &guid)?;
             lock.write(&State { owned: true, ..self.state() })?;
         }
-        let options = images::rootfs::Options { name, throwaway, guid: Some(guid.clone()) };
+        let options = images::rootfs::Options { guid: Some(guid.clone()), ..options };
         let created = Rootfs::create(self.store()?, image, options).map_err(Failure::from);
         if created.is_err() && owned {
             Locked::acquire(&self.run_dir, &guid)?.remove()?;
@@ -437,7 +438,12 @@ impl Machine {
         let process = plan::process(&command, &user, &launch.privileges)?;
         let cwd = process.cwd().clone();
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
-        let spec = plan::container(process, hostname, &launch.privileges)?;
+        let first_id = rootfs.ids();
+        let spec = plan::container(process, hostname, &launch.privileges, first_id)?;
+        let network = self.networking.join(guid, &launch.network)?;
+        // What is made for it from here on is its root's.
+        let owner = as_root_of(first_id)?;
+        let own = |id: u32| first_id.unwrap_or(0) + id;
         if cwd != Path::new("/") {
             linux::resolve::mkdir_in_root(&root, &cwd, Mode::from(0o755))
                 .map_err(|errno| Failure::kernel("create working directory", cwd.display(), errno))?;
@@ -447,19 +453,18 @@ impl Machine {
             None => None,
         };
         let terminal = match (launch.io.terminal, &devpts) {
-            (Some(size), Some(devpts)) => Some(Terminal::open(devpts.as_fd(), size, user.uid)?),
+            (Some(size), Some(devpts)) => Some(Terminal::open(devpts.as_fd(), size, own(user.uid))?),
             (Some(size), None) => {
                 // The host's own devpts, which was asked for by name.
                 let host = rustix::fs::open("/dev/pts", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                     .map_err(|errno| Failure::kernel("open", "/dev/pts", errno))?;
-                Some(Terminal::open(host.as_fd(), size, user.uid)?)
+                Some(Terminal::open(host.as_fd(), size, own(user.uid))?)
             }
             _ => None,
         };
-        let (stdio, master) = streams(&launch.io, terminal, user.uid)?;
+        let (stdio, master) = streams(&launch.io, terminal, own(user.uid))?;
         let path = rootfs.path();
         let joins = limited.map(Limited::joins).transpose()?.unwrap_or_default();
-        let network = self.networking.join(guid, &launch.network)?;
         let files = network.as_ref().map(|network| network.mounts(&root, &path)).transpose()?;
         let container = compile::Container {
             spec: &spec,
@@ -476,6 +481,7 @@ impl Machine {
             unpublish_proc(&rootfs.path());
         }
         let mut script = compile::container(&container, stdio)?;
+        drop(owner);
         let mut report = None;
         if launch.command.is_none() {
             script.program = Program::File(self.init.get()?);
@@ -509,6 +515,7 @@ impl Machine {
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
                 network: launch.network.clone(),
+                first_id,
             })
             .inspect_err(|_| process.end())?;
             match root_of(process.pid) {
@@ -532,6 +539,7 @@ impl Machine {
                     privileges: launch.privileges.clone(),
                     limits: launch.limits.clone(),
                     network: launch.network.clone(),
+                    first_id,
                     limited: limited.cloned(),
                 };
                 Ok(Launched { leader, terminal: master, guard })
@@ -597,6 +605,7 @@ impl Machine {
             privileges: record.privileges.clone(),
             limits: record.limits.clone(),
             network: record.network.clone(),
+            first_id: record.first_id,
             limited,
         }))
     }
@@ -643,14 +652,16 @@ impl Machine {
         let command = plan::Command { args, options, image: &leader.image, terminal: io.terminal.is_some() };
         let user = user::look_up(leader.root.as_fd(), command.user())?;
         let oci = plan::process(&command, &user, &leader.privileges)?;
+        let own = |id: u32| leader.first_id.unwrap_or(0) + id;
         let terminal = match io.terminal {
-            Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, user.uid)?),
+            Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, own(user.uid))?),
             None => None,
         };
-        let (stdio, master) = streams(io, terminal, user.uid)?;
+        let (stdio, master) = streams(io, terminal, own(user.uid))?;
         let joins = leader.limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
         let filter = leader.privileges.program();
-        let script = compile::join(&oci, &leader.process.pidfd, stdio, &joins, filter)?;
+        let userns = leader.first_id.is_some();
+        let script = compile::join(&oci, &leader.process.pidfd, stdio, &joins, filter, userns)?;
         let kills = leader.limited.as_ref().map(Limited::count_kills);
         let started = self.start(script, group);
         let (mut process, guard) = started.map_err(|failure| match failure.errno() {
@@ -672,9 +683,13 @@ impl Machine {
             return Err(Failure::new(ErrorKind::Exists, "mount on", &mount.mountpoint)
                 .because(std::io::Error::other("mountpoint is in use already")));
         }
-        let prepared = self.sources()?.prepare(mount).map_err(Failure::from)?;
+        let prepared = self.sources()?.prepare(mount, rootfs.ids()).map_err(Failure::from)?;
         let root = rootfs.handle().map_err(Failure::from)?;
-        volumes::attach(&prepared, &root, &mount.mountpoint).map_err(Failure::from)?;
+        {
+            // A mountpoint that is missing is made.
+            let _owner = as_root_of(rootfs.ids())?;
+            volumes::attach(&prepared, &root, &mount.mountpoint).map_err(Failure::from)?;
+        }
         let written = rootfs.update_mounts(|mounts| {
             mounts.push(mount.clone());
             Ok(())
@@ -732,6 +747,7 @@ impl Machine {
             rootfs: rootfs.path().display().to_string(),
             created: rootfs.created(),
             throwaway: rootfs.throwaway(),
+            first_id: rootfs.ids(),
             state: run_state,
             mounts: rootfs.mounts().map_err(Failure::from)?,
         })
@@ -762,6 +778,14 @@ impl Machine {
             None => Vec::new(),
         };
         Ok(stats::of(&pids))
+    }
+}
+
+/// Until it is dropped, files that this thread makes belong to root inside.
+pub(crate) fn as_root_of(first_id: Option<u32>) -> Result<AsOwner> {
+    match first_id {
+        None => Ok(AsOwner::nobody_else()),
+        Some(id) => AsOwner::new(id).map_err(|errno| Failure::kernel("become root of", id, errno)),
     }
 }
 

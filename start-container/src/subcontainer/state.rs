@@ -47,6 +47,9 @@ pub(crate) struct LeaderRecord {
     pub(crate) limits: Limits,
     #[serde(default)]
     pub(crate) network: Network,
+    /// The machine's id that is 0 inside, if it has a user namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first_id: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

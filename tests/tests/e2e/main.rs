@@ -25,3 +25,4 @@ mod scarcity;
 mod storm;
 mod survival;
 mod terminal;
+mod userns;

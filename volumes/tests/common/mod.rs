@@ -100,7 +100,7 @@ impl World {
 
     /// Prepares and attaches.
     pub(crate) fn mount(&self, mount: &Mount) -> Result<(), Error> {
-        let prepared: Prepared = self.sources.prepare(mount)?;
+        let prepared: Prepared = self.sources.prepare(mount, None)?;
         volumes::attach(&prepared, &self.rootfs, &mount.mountpoint)
     }
 

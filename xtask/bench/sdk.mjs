@@ -36,6 +36,29 @@ async function cold() {
   await sub.destroy();
 }
 
+// What there is to contain somebody else's code with.
+const containment = {
+  limits: { memoryBytes: 64 * 2 ** 20, pids: 64, cpus: 1 },
+  network: { mode: "private" },
+};
+let contained;
+
+async function execContained() {
+  if (!contained) {
+    contained = await SubContainer.of(host, { ...image, userns: true }, null, "contained");
+    await contained.launch(null, { ...containment, stdio: "ignore" });
+  }
+  const { exitCode } = await contained.exec(["true"]);
+  if (exitCode !== 0) throw new Error(`true ended with ${exitCode}`);
+}
+
+async function coldContained() {
+  const sub = await SubContainer.of(host, { ...image, userns: true });
+  const leader = await sub.launch(["/bin/true"], { ...containment, stdio: "ignore" });
+  await leader.wait();
+  await sub.destroy();
+}
+
 async function stdout() {
   const process = await running.spawn(["dd", "if=/dev/zero", "bs=65536", "count=16384"], {
     stdio: ["ignore", "pipe", "ignore"],
@@ -71,6 +94,8 @@ const things = {
   exec: (count) => samples(count, execTrue),
   ping: (count) => samples(count, () => host.request("image.list", {})),
   cold: (count) => samples(count, cold),
+  execContained: (count) => samples(count, execContained),
+  coldContained: (count) => samples(count, coldContained),
   stdout: (count) => samples(count, stdout),
   idle: startIdle,
   idleEnd: endIdle,
@@ -85,5 +110,6 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
 }
 await running.destroy();
+await contained?.destroy();
 await host.close?.();
 process.exit(0);

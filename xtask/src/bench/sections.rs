@@ -98,9 +98,15 @@ pub(super) fn node(lab: &Lab, report: &mut Report) -> Result<()> {
         vec![
             Contestant::new("Node: execFile('/bin/true'), no container", ask("execFile")),
             Contestant::new("SDK: exec(['true'])", ask("exec")),
+            Contestant::new("SDK: exec(['true']), contained", ask("execContained")),
             Contestant::new("SDK: a request that does nothing", ask("ping")),
         ],
     );
+    report.bar(Bar::at_most(
+        "exec in a contained one against exec in one that is not",
+        1.3,
+        ratio(&figures, "SDK: exec(['true']), contained", "SDK: exec(['true'])"),
+    ));
     report.bar(Bar::at_most(
         "SDK `exec(['true'])` against Node's `execFile('/bin/true')`",
         1.0,
@@ -131,6 +137,9 @@ pub(super) fn cold(lab: &Lab, report: &mut Report) -> Result<()> {
         Contestant::new("SDK: create, launch, wait, destroy", |count| {
             lab.node.borrow_mut().samples("cold", count)
         }),
+        Contestant::new("SDK: the same, contained", |count| {
+            lab.node.borrow_mut().samples("coldContained", count)
+        }),
         Contestant::new("start-container create-fs, launch, destroy-fs", |count| {
             (0..count)
                 .map(|_| {
@@ -155,6 +164,16 @@ pub(super) fn cold(lab: &Lab, report: &mut Report) -> Result<()> {
         "create, launch true, wait, destroy against `crun run`",
         0.7,
         ratio(&figures, "SDK", "crun"),
+    ));
+    report.bar(Bar::at_most(
+        "the same with user namespace, seccomp, limits and private network against the calls alone",
+        1.8,
+        ratio(&figures, "SDK: the same, contained", "floor: and OCI mounts"),
+    ));
+    report.bar(Bar::at_most(
+        "and against `crun run`, which has no seccomp and no overlay there",
+        0.8,
+        ratio(&figures, "SDK: the same, contained", "crun"),
     ));
     report.table(Table::times("a whole life: create, launch true, wait, destroy (ms)", figures, "crun run"));
     Ok(())

@@ -50,10 +50,19 @@ enum Section {
     Stdout,
     /// An image from an archive.
     Import,
+    /// A whole life with user namespace, limits and private network.
+    Contained,
 }
 
-const ALL: [Section; 6] =
-    [Section::Exec, Section::Node, Section::Cold, Section::Idle, Section::Stdout, Section::Import];
+const ALL: [Section; 7] = [
+    Section::Exec,
+    Section::Node,
+    Section::Cold,
+    Section::Idle,
+    Section::Stdout,
+    Section::Import,
+    Section::Contained,
+];
 
 /// Runs it.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -101,6 +110,7 @@ fn measure(options: &Options) -> Result<()> {
             Section::Idle => "200 idle ones",
             Section::Stdout => "1 GiB of output",
             Section::Import => "import of Debian's minbase",
+            Section::Contained => "a whole life, contained",
         });
         let result = match section {
             Section::Exec => sections::exec(&lab, &mut report),
@@ -109,6 +119,7 @@ fn measure(options: &Options) -> Result<()> {
             Section::Idle => sections::idle(&lab, &mut report),
             Section::Stdout => sections::stdout(&lab, &mut report),
             Section::Import => import::measure(&lab, &mut report),
+            Section::Contained => sections::contained(&lab, &mut report),
         };
         if let Err(error) = result {
             // The other sections are still worth their time; the report says what is missing.

@@ -5,11 +5,18 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::image::target_directory;
+
+/// The name and the text of a file of C; the first is what is compiled. Part of this program: what runs isolated may not
+/// see the source tree.
+type Sources = [(&'static str, &'static str)];
+
+macro_rules! sources {
+    ($($file:literal),*) => { [$(($file, include_str!(concat!("../escapes/", $file)))),*] };
+}
 
 /// Every attack: one static program, one word for each.
 ///
@@ -17,7 +24,19 @@ use crate::image::target_directory;
 /// When it cannot be compiled: it needs `cc` and a static libc (Debian: gcc, libc6-dev).
 #[must_use]
 pub fn program() -> PathBuf {
-    compile("attacks", include_str!("../escapes/attacks.c"), &["-static"])
+    let sources = sources!(
+        "attacks/main.c",
+        "attacks/say.h",
+        "attacks/handles.c",
+        "attacks/settings.c",
+        "attacks/calls.c",
+        "attacks/processes.c",
+        "attacks/devices.c",
+        "attacks/files.c",
+        "attacks/exhaustion.c",
+        "attacks/naive.c"
+    );
+    compile("attacks", &sources, &["-static"])
 }
 
 /// A library that says where it was loaded, by a file `/loaded`.
@@ -26,7 +45,7 @@ pub fn program() -> PathBuf {
 /// As [`program`].
 #[must_use]
 pub fn library() -> PathBuf {
-    compile("library", include_str!("../escapes/library.c"), &["-shared", "-fPIC"])
+    compile("library", &sources!("library.c"), &["-shared", "-fPIC"])
 }
 
 /// A program that enters a directory with chroot(2) and looks up a user there, with the C library's own means.
@@ -35,12 +54,12 @@ pub fn library() -> PathBuf {
 /// As [`program`].
 #[must_use]
 pub fn naive_lookup() -> PathBuf {
-    compile("naive-lookup", include_str!("../escapes/naive_lookup.c"), &[])
+    compile("naive-lookup", &sources!("naive_lookup.c"), &[])
 }
 
-fn compile(name: &str, source: &str, flags: &[&str]) -> PathBuf {
+fn compile(name: &str, sources: &Sources, flags: &[&str]) -> PathBuf {
     let mut hasher = DefaultHasher::new();
-    (source, flags).hash(&mut hasher);
+    (sources, flags).hash(&mut hasher);
     let directory = target_directory().join("xtask/escapes");
     let program = directory.join(format!("{name}-{:016x}", hasher.finish()));
     if program.exists() {
@@ -49,15 +68,17 @@ fn compile(name: &str, source: &str, flags: &[&str]) -> PathBuf {
     fs::create_dir_all(&directory).expect("make a directory for the attacks");
     // Tests run side by side: whoever is first, all see it whole. Each has a pid namespace of its own, so that a
     // process id is no name.
-    let unfinished = tempfile::Builder::new().prefix(name).tempdir_in(&directory).expect("make a directory");
-    let output = unfinished.path().join("program");
+    let work = tempfile::Builder::new().prefix(name).tempdir_in(&directory).expect("make a directory");
+    for (file, text) in sources {
+        let file = work.path().join(file);
+        fs::create_dir_all(file.parent().unwrap_or(work.path())).expect("make a directory for the source");
+        fs::write(file, text).expect("write the source");
+    }
+    let output = work.path().join("program");
     let mut compiler = Command::new("cc");
-    compiler.args(["-O1", "-Wall", "-Wextra", "-x", "c", "-o"]).arg(&output).args(flags).arg("-");
-    let mut running = compiler.stdin(Stdio::piped()).spawn().expect("run cc");
-    let mut stdin = running.stdin.take().expect("its input is a pipe");
-    stdin.write_all(source.as_bytes()).expect("write to cc");
-    drop(stdin);
-    assert!(running.wait().expect("wait for cc").success(), "cc does not compile {name}");
+    compiler.args(["-O1", "-Wall", "-Wextra", "-o"]).arg(&output).args(flags);
+    compiler.arg(work.path().join(sources[0].0));
+    assert!(compiler.status().expect("run cc").success(), "cc does not compile {name}");
     fs::rename(&output, &program).expect("put the program in its place");
     program
 }

@@ -28,7 +28,7 @@ const EVERYTHING: Relaxed = Relaxed {
         "SYS_TTY_CONFIG",
     ],
     unconfined: true,
-    shared_dev_sys: false,
+    ..GUARDED
 };
 
 /// The names of what worked.

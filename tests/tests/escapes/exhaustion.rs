@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::json;
 use tests::{Cli, Host, eventually, isolated, skip};
 
-use super::rig::{Arena, DOORS, Door, GUARDED, KINDS};
+use super::rig::{Arena, Attempt, DOORS, Door, GUARDED, KINDS, Relaxed, naive};
 
 #[test]
 #[ignore = "fault: the host keeps the streams of a process that was waited for while any orphan of it holds them"]
@@ -100,14 +100,40 @@ fn s23_watches_of_files_are_limited() {
     skip!("inotify's limits are of a user: this needs user namespaces");
 }
 
+const UNLIMITED: Relaxed = Relaxed { unlimited: true, ..GUARDED };
+
 #[test]
 fn s23_a_fork_bomb_is_held() {
-    skip!("this needs a limit on processes");
+    isolated(|| {
+        let arena = Arena::new();
+        let bomb = Attempt::new(&["fork-bomb", "200"]).limited(&[("--pids-limit", "64", "pids", 64)]);
+        bomb.is_refused(&arena);
+        bomb.works_with(&arena, &UNLIMITED);
+    });
 }
 
 #[test]
 fn s23_a_memory_bomb_is_held() {
-    skip!("this needs a limit on memory");
+    isolated(|| {
+        let arena = Arena::new();
+        let bomb = Attempt::new(&["memory-bomb", "67108864"])
+            .limited(&[("--memory", "32m", "memoryBytes", 32 << 20), ("--swap", "0", "swapBytes", 0)]);
+        bomb.is_refused(&arena);
+        bomb.works_with(&arena, &UNLIMITED);
+    });
+}
+
+#[test]
+fn s23_files_in_memory_that_is_nobodys_are_held() {
+    isolated(|| {
+        let arena = Arena::new();
+        // Each is of 64 MiB at most, whatever the limits of the container are.
+        for directory in ["/dev", "/dev/shm"] {
+            Attempt::new(&["fill", directory, "83886080"]).is_refused(&arena);
+        }
+        let script = "mount -t tmpfs tmpfs $R/dev/shm; exec chroot $R /attacks fill /dev/shm 83886080";
+        naive(|_| (), script).all_worked();
+    });
 }
 
 #[test]

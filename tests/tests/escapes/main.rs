@@ -5,7 +5,7 @@
 //! off by name, or against a setup that is as careless as those that were once broken by it. A control that does not
 //! work fails the test, so that none of them can pass for having tried nothing.
 //!
-//! What is tried lies in `tests/escapes/attacks.c`. Nothing is done to the machine: each test has namespaces of its own
+//! What is tried lies in `tests/escapes/attacks/`. Nothing is done to the machine: each test has namespaces of its own
 //! (`tests::isolate`), and an attempt ends where harm would begin.
 //!
 //! ```text

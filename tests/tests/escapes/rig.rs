@@ -46,17 +46,19 @@ pub(crate) struct Relaxed {
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) unconfined: bool,
     pub(crate) shared_dev_sys: bool,
+    /// Without the limits of the attempt.
+    pub(crate) unlimited: bool,
 }
 
 /// Nothing.
-pub(crate) const GUARDED: Relaxed = Relaxed { capabilities: &[], unconfined: false, shared_dev_sys: false };
+pub(crate) const GUARDED: Relaxed =
+    Relaxed { capabilities: &[], unconfined: false, shared_dev_sys: false, unlimited: false };
 
 /// What `--privileged` of other engines comes to: no filter, and the right to mount.
-pub(crate) const MAY_MOUNT: Relaxed =
-    Relaxed { capabilities: &["SYS_ADMIN"], unconfined: true, shared_dev_sys: false };
+pub(crate) const MAY_MOUNT: Relaxed = Relaxed { capabilities: &["SYS_ADMIN"], unconfined: true, ..GUARDED };
 
 /// Every system call, but no capability beyond the default.
-pub(crate) const UNCONFINED: Relaxed = Relaxed { capabilities: &[], unconfined: true, shared_dev_sys: false };
+pub(crate) const UNCONFINED: Relaxed = Relaxed { unconfined: true, ..GUARDED };
 
 impl Relaxed {
     pub(crate) fn flags(&self) -> Vec<&'static str> {
@@ -153,6 +155,9 @@ impl Drop for Arena {
     }
 }
 
+/// A limit: the flag of the command line and its value, the name on the socket and its value.
+pub(crate) type Limit = (&'static str, &'static str, &'static str, u64);
+
 type Prepare<'a> = Box<dyn Fn(&Path) + 'a>;
 
 /// One technique: what is prepared in the rootfs from outside (as an image would have it), and what runs inside.
@@ -161,6 +166,7 @@ pub(crate) struct Attempt<'a> {
     prepare: Prepare<'a>,
     mounts: Vec<Value>,
     user: Option<&'a str>,
+    limits: &'static [Limit],
 }
 
 impl<'a> Attempt<'a> {
@@ -173,7 +179,7 @@ impl<'a> Attempt<'a> {
     /// Any command, which prints a verdict.
     pub(crate) fn command(words: &[&str]) -> Self {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Self { words, prepare: Box::new(|_| ()), mounts: Vec::new(), user: None }
+        Self { words, prepare: Box::new(|_| ()), mounts: Vec::new(), user: None, limits: &[] }
     }
 
     /// Done to the rootfs before anything runs in it.
@@ -185,6 +191,12 @@ impl<'a> Attempt<'a> {
     /// Mounted before anything runs: `subcontainer.mount`.
     pub(crate) fn mounted(mut self, mount: Value) -> Self {
         self.mounts.push(mount);
+        self
+    }
+
+    /// In a container with these limits.
+    pub(crate) fn limited(mut self, limits: &'static [Limit]) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -226,7 +238,9 @@ impl<'a> Attempt<'a> {
         let path = path.to_str().unwrap();
         let user: Vec<&str> = self.user.iter().flat_map(|user| ["--user", *user]).collect();
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
-        let launch = [&["subcontainer", "launch"], kind.flags, &relaxed.flags()].concat();
+        let limits = if relaxed.unlimited { &[] } else { self.limits };
+        let limit_flags: Vec<&str> = limits.iter().flat_map(|limit| [limit.0, limit.1]).collect();
+        let launch = [&["subcontainer", "launch"], kind.flags, &relaxed.flags(), &limit_flags].concat();
         let cli = arena.host.cli();
         let said = match door {
             Door::Launch => {
@@ -241,7 +255,11 @@ impl<'a> Attempt<'a> {
                 Said::read(at, &ended.out(), &ended.err())
             }
             Door::Host => {
-                rpc.call("subcontainer.launch", relaxed.launch(&guid, kind));
+                let mut params = relaxed.launch(&guid, kind);
+                for limit in limits {
+                    params["limits"][limit.2] = json!(limit.3);
+                }
+                rpc.call("subcontainer.launch", params);
                 let options = self.user.map_or(json!({}), |user| json!({"user": user}));
                 let params = json!({"guid": guid, "command": words, "options": options});
                 let result = rpc.call("subcontainer.exec", params);

@@ -97,3 +97,38 @@ static int console(void) {
   waitpid(child, NULL, 0);
   return 0;
 }
+
+/* The terminal that somebody who comes in has for a stream: opened again, and read when they have gone. */
+static int take_terminal(double seconds) {
+  double end = now() + seconds;
+  int held = -1;
+  pid_t holder = 0;
+  char path[1024], typed[256];
+  while (now() < end) {
+    DIR *proc = held < 0 ? opendir("/proc") : NULL;
+    struct dirent *entry;
+    while (proc && held < 0 && (entry = readdir(proc))) {
+      for (int fd = 0; is_number(entry->d_name) && atoi(entry->d_name) != getpid() && fd < 3 && held < 0; fd++) {
+        snprintf(path, sizeof path, "/proc/%s/fd/%d", entry->d_name, fd);
+        int again = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+        if (again >= 0 && isatty(again) && !mount_is_known(mount_of(again))) {
+          held = again;
+          holder = atoi(entry->d_name);
+        } else if (again >= 0) {
+          close(again);
+        }
+      }
+    }
+    if (proc) closedir(proc);
+    if (held < 0 || kill(holder, 0) == 0) continue;
+    ssize_t length = read(held, typed, sizeof typed - 1);
+    if (length > 0) {
+      typed[length] = 0;
+      typed[strcspn(typed, "\r\n")] = 0;
+      return worked("read from the terminal of somebody who has gone: %s", typed);
+    }
+    usleep(10000);
+  }
+  errno = 0;
+  return refused("a terminal of the outside, %s", held < 0 ? "never seen" : "seen");
+}

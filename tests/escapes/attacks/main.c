@@ -47,6 +47,7 @@ int main(int count, char **arguments) {
   WORD("privileged", 0, privileged());
   WORD("inheritable", 0, inheritable());
   WORD("type-into", 1, type_into(rest[0]));
+  WORD("take-terminal", 1, take_terminal(atof(rest[0])));
   WORD("console", 0, console());
   WORD("exchange", 3, (exchange(rest[0], rest[1], rest[2]), 0));
   WORD("wander", 3, (wander(rest[0], rest[1], rest[2]), 0));

@@ -177,6 +177,48 @@ fn s6_cve_2017_5226_nothing_is_typed_into_a_terminal() {
     });
 }
 
+/// What is read from the caller's terminal by those inside, after a command that had it as its standard input.
+fn typed_after(arena: &Arena, enter: impl Fn(&str, &str) -> Vec<String>) -> Said {
+    let mut rpc = arena.host.connect();
+    let guid = arena.rootfs(&mut rpc);
+    let path = arena.path(&guid);
+    let take = json!(["sh", "-c", "/attacks take-terminal 2.5 >/said"]);
+    let launched = rpc.call("subcontainer.launch", json!({"guid": guid, "command": take}));
+    let mut command = Command::new("sh");
+    // Its output goes elsewhere, as it does in a pipeline.
+    command.args(["-c", "\"$@\" >/dev/null; touch /tmp/ended; sleep 2", "sh"]);
+    command.args(enter(path.to_str().unwrap(), &launched["pid"].to_string()));
+    let mut terminal = Terminal::start(&command, 24, 80);
+    tests::eventually("the command has ended", || Path::new("/tmp/ended").exists());
+    terminal.write("correct-horse\n");
+    let said = || fs::read_to_string(path.join("said")).unwrap_or_default();
+    tests::eventually("it has said", || said().ends_with('\n'));
+    terminal.end();
+    let said = Said::read("after a command", &said(), "");
+    fs::remove_file("/tmp/ended").unwrap();
+    rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+    said
+}
+
+#[test]
+#[ignore = "fault: a terminal that is standard input alone is passed on as it is, and can be opened again inside"]
+fn s6_the_callers_terminal_is_not_kept_by_those_inside() {
+    isolated(|| {
+        let arena = Arena::new();
+        let ours = typed_after(&arena, |root, _| {
+            let exec = arena.host.cli().command(["subcontainer", "exec", root, "sleep", "0.5"]);
+            let words = std::iter::once(exec.get_program()).chain(exec.get_args());
+            words.map(|word| word.to_str().unwrap().to_owned()).collect()
+        });
+        let naive = typed_after(&arena, |_, pid| {
+            let program = attacks::program();
+            [program.to_str().unwrap(), "naive-enter", pid, "/attacks", "sleep"].map(str::to_owned).to_vec()
+        });
+        naive.all_worked();
+        ours.all_refused();
+    });
+}
+
 #[test]
 fn s6_cve_2023_1523_no_console_is_told_to_paste() {
     isolated(|| {

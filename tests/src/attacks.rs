@@ -48,6 +48,16 @@ pub fn library() -> PathBuf {
     compile("library", &sources!("library.c"), &["-shared", "-fPIC"])
 }
 
+/// A dynamic loader that only stays, in the name of the program that it was to load.
+///
+/// # Panics
+/// As [`program`].
+#[must_use]
+pub fn interpreter() -> PathBuf {
+    let flags = ["-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector"];
+    compile("interpreter", &sources!("interpreter.c"), &flags)
+}
+
 /// A program that enters a directory with chroot(2) and looks up a user there, with the C library's own means.
 ///
 /// # Panics

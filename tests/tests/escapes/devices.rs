@@ -10,7 +10,7 @@ use tests::cli::{binary, finish};
 use tests::terminal::Terminal;
 use tests::{Cli, Host, attacks, isolated};
 
-use super::rig::{Arena, Attempt, GUARDED, MAY_MOUNT, Relaxed, Said, UNCONFINED, bare, outside};
+use super::rig::{Arena, Attempt, GUARDED, KINDS, Kind, MAY_MOUNT, Relaxed, Said, UNCONFINED, bare, outside};
 
 fn volume(name: &str) -> Value {
     json!({"source": {"type": "volume", "volumeId": name}, "mountpoint": "/data"})
@@ -148,10 +148,13 @@ fn s6_cve_2017_5226_nothing_is_typed_into_a_terminal() {
         // A kernel whose legacy_tiocsti is off asks for the capability.
         Attempt::new(&["type-into", "x"]).works_with(&arena, &MAY_MOUNT);
         // The operator's own terminal, as the standard input of a command whose output goes elsewhere.
-        for (relaxed, types) in [(GUARDED, false), (MAY_MOUNT, true)] {
+        let [plain, userns] = KINDS else { panic!("other kinds") };
+        for (relaxed, types, kind) in
+            [(GUARDED, false, plain), (GUARDED, false, userns), (MAY_MOUNT, true, plain)]
+        {
             let mut rpc = arena.host.connect();
-            let guid = arena.rootfs(&mut rpc);
-            rpc.call("subcontainer.launch", relaxed.launch(&guid, &super::rig::KINDS[0]));
+            let guid = arena.rootfs(&mut rpc, kind);
+            rpc.call("subcontainer.launch", relaxed.launch(&guid, kind));
             let path = arena.path(&guid);
             let mut command = Command::new("sh");
             command.args([
@@ -178,9 +181,9 @@ fn s6_cve_2017_5226_nothing_is_typed_into_a_terminal() {
 }
 
 /// What is read from the caller's terminal by those inside, after a command that had it as its standard input.
-fn typed_after(arena: &Arena, enter: impl Fn(&str, &str) -> Vec<String>) -> Said {
+fn typed_after(arena: &Arena, kind: &Kind, enter: impl Fn(&str, &str) -> Vec<String>) -> Said {
     let mut rpc = arena.host.connect();
-    let guid = arena.rootfs(&mut rpc);
+    let guid = arena.rootfs(&mut rpc, kind);
     let path = arena.path(&guid);
     let take = json!(["sh", "-c", "/attacks take-terminal 2.5 >/said"]);
     let launched = rpc.call("subcontainer.launch", json!({"guid": guid, "command": take}));
@@ -205,17 +208,19 @@ fn typed_after(arena: &Arena, enter: impl Fn(&str, &str) -> Vec<String>) -> Said
 fn s6_the_callers_terminal_is_not_kept_by_those_inside() {
     isolated(|| {
         let arena = Arena::new();
-        let ours = typed_after(&arena, |root, _| {
-            let exec = arena.host.cli().command(["subcontainer", "exec", root, "sleep", "0.5"]);
-            let words = std::iter::once(exec.get_program()).chain(exec.get_args());
-            words.map(|word| word.to_str().unwrap().to_owned()).collect()
-        });
-        let naive = typed_after(&arena, |_, pid| {
+        let naive = typed_after(&arena, &KINDS[0], |_, pid| {
             let program = attacks::program();
             [program.to_str().unwrap(), "naive-enter", pid, "/attacks", "sleep"].map(str::to_owned).to_vec()
         });
         naive.all_worked();
-        ours.all_refused();
+        for kind in KINDS {
+            let ours = typed_after(&arena, kind, |root, _| {
+                let exec = arena.host.cli().command(["subcontainer", "exec", root, "sleep", "0.5"]);
+                let words = std::iter::once(exec.get_program()).chain(exec.get_args());
+                words.map(|word| word.to_str().unwrap().to_owned()).collect()
+            });
+            ours.all_refused();
+        }
     });
 }
 
@@ -229,12 +234,12 @@ fn s6_cve_2023_1523_no_console_is_told_to_paste() {
 }
 
 /// A file of the operator's, given as a standard stream: the command opens it again through /proc/self/fd.
-fn reopens(stream: usize) -> Vec<String> {
+fn reopens(stream: usize, kind: &Kind) -> Vec<String> {
     let arena = Arena::new();
     let file = Path::new("/tmp/file-of-the-operator");
     let mut escapes = Vec::new();
     let mut rpc = arena.host.connect();
-    let guid = arena.rootfs(&mut rpc);
+    let guid = arena.rootfs(&mut rpc, kind);
     let path = arena.path(&guid);
     let path = path.to_str().unwrap();
     let number = stream.to_string();
@@ -273,11 +278,17 @@ fn reopens(stream: usize) -> Vec<String> {
 #[test]
 #[ignore = "fault: launch and exec pass files that are their standard streams on as they are"]
 fn s6_a_file_given_to_be_read_is_not_written() {
-    isolated(|| assert_eq!(reopens(0), [""; 0], "AN ESCAPE"));
+    isolated(|| {
+        let escapes: Vec<_> = KINDS.iter().flat_map(|kind| reopens(0, kind)).collect();
+        assert_eq!(escapes, [""; 0], "AN ESCAPE");
+    });
 }
 
 #[test]
 #[ignore = "fault: launch and exec pass files that are their standard streams on as they are"]
 fn s6_a_file_given_to_be_appended_to_is_not_written_over() {
-    isolated(|| assert_eq!(reopens(1), [""; 0], "AN ESCAPE"));
+    isolated(|| {
+        let escapes: Vec<_> = KINDS.iter().flat_map(|kind| reopens(1, kind)).collect();
+        assert_eq!(escapes, [""; 0], "AN ESCAPE");
+    });
 }

@@ -5,109 +5,116 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::cli::{binary, finish};
 use tests::rpc::bytes;
 use tests::terminal::Terminal;
 use tests::{Cli, Host, attacks, eventually, isolated};
 
-use super::rig::{Arena, DOORS, Door, GUARDED, KINDS, MARKER, Said, naive_tree, plant_link};
+use super::rig::{Arena, DOORS, Door, GUARDED, KINDS, Kind, MARKER, Said, naive_tree, plant_link};
 
 #[test]
 fn s6_cve_2019_5736_nothing_that_enters_is_opened_for_writing_or_leaves_a_way_out() {
     isolated(|| {
-        fs::write(MARKER, "a file outside\n").unwrap();
-        // A copy: what fails here must not overwrite the one that all tests use.
-        let own = PathBuf::from("/tmp/start-container");
-        fs::copy(binary(), &own).unwrap();
-        let data = tempfile::tempdir().unwrap();
-        let cli = Cli::at(&own, data.path());
-        cli.import(&tests::image::busybox(), "busybox");
-        let host = Host::on(Cli::at(&own, data.path()));
-        let mut rpc = host.connect();
-        let make = |rpc: &mut tests::Rpc| {
-            let guid = rpc.create_fs("busybox");
-            let tree = data.path().join("subcontainers").join(&guid);
-            fs::copy(attacks::program(), tree.join("attacks")).unwrap();
-            fs::write(tree.join("script"), "#!/proc/self/exe\n").unwrap();
-            // Our program, where it is executed inside, is loaded by what the image has for that.
-            for loader in ["lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1"] {
-                let loader = tree.join(loader);
-                fs::create_dir_all(loader.parent().unwrap()).unwrap();
-                fs::copy(attacks::interpreter(), loader).unwrap();
-            }
-            fs::set_permissions(tree.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
-            (guid, tree)
-        };
-        let (guid, tree) = make(&mut rpc);
-        let (by_cli, by_cli_tree) = make(&mut rpc);
-        rpc.call("subcontainer.launch", json!({"guid": guid}));
-        let hunters =
-            [json!(["/attacks", "hunt-programs", "2.5"]), json!(["/attacks", "reach", MARKER, "2.5"])];
-        let mut watch = host.connect();
-        let asked: Vec<u64> = hunters
-            .iter()
-            .map(|command| watch.send("subcontainer.exec", json!({"guid": guid, "command": command})))
-            .collect();
-        // The leader itself hunts too: it is there before anything else comes.
-        let path = by_cli_tree.to_str().unwrap();
-        let launch = ["subcontainer", "launch", path, "/attacks", "hunt-programs", "2.5"];
-        let leader = cli.command(launch).stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let rootfs = tests::cli::Rootfs { guid: by_cli.clone(), path: path.to_owned() };
-        eventually("the leader runs", || cli.state(&rootfs) == "running");
-        for _ in 0..3 {
-            for command in ["/proc/self/exe", "/script", "true"] {
-                let params = json!({"guid": guid, "command": [command, "sleep"], "timeout": 2000});
-                // It fails or runs something of the container's: both are right.
-                let _either = rpc.try_call("subcontainer.exec", params);
-                for tree in [&tree, &by_cli_tree] {
-                    let words = ["subcontainer", "exec", tree.to_str().unwrap(), command, "--version"];
-                    let ended = cli.run(words);
-                    assert!(
-                        !ended.out().starts_with("start-container"),
-                        "it ran our binary: {}",
-                        ended.out()
-                    );
-                }
-            }
+        for kind in KINDS {
+            hunt(kind);
         }
-        for id in asked {
-            let result = watch.answer(id).unwrap();
-            let text = String::from_utf8_lossy(&bytes(&result["stdout"])).into_owned();
-            Said::read("a hunter by exec", &text, &result.to_string()).all_refused();
-        }
-        let ended = leader.wait_with_output().unwrap();
-        Said::read("a hunter by launch", &String::from_utf8_lossy(&ended.stdout), "").all_refused();
-        assert!(fs::read(&own).unwrap() == fs::read(binary()).unwrap(), "the binary was overwritten");
-        for guid in [guid, by_cli] {
-            rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
-        }
-        // The control: a program that enters as it is, and is told to execute itself.
-        let (guid, _) = make(&mut rpc);
-        let naive = PathBuf::from("/tmp/naive");
-        for (hunter, overwritten) in [(&hunters[0], true), (&hunters[1], false)] {
-            fs::copy(attacks::program(), &naive).unwrap();
-            let launched =
-                rpc.call("subcontainer.launch", json!({"guid": guid, "command": ["sleep", "1000"]}));
-            let pid = launched["pid"].to_string();
-            let id = rpc.send("subcontainer.exec", json!({"guid": guid, "command": hunter}));
-            let mut enter = Command::new(&naive);
-            enter.args(["naive-enter", &pid, "/proc/self/exe", "sleep"]);
-            finish(enter, b"").ok();
-            let result = rpc.answer(id).unwrap();
-            let text = String::from_utf8_lossy(&bytes(&result["stdout"])).into_owned();
-            Said::read("a careless engine", &text, &result.to_string()).all_worked();
-            assert_eq!(fs::read(&naive).unwrap().starts_with(b"#!evil"), overwritten);
-            let process = launched["process"].clone();
-            rpc.call("subcontainer.kill", json!({"process": process, "signal": "SIGKILL"}));
-            rpc.call("subcontainer.wait", json!({"process": process}));
-            fs::remove_file(&naive).unwrap();
-        }
-        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
-        drop((rpc, watch, host));
-        fs::remove_file(&own).unwrap();
-        fs::remove_file(MARKER).unwrap();
     });
+}
+
+fn hunt(kind: &Kind) {
+    fs::write(MARKER, "a file outside\n").unwrap();
+    // A copy: what fails here must not overwrite the one that all tests use.
+    let own = PathBuf::from("/tmp/start-container");
+    fs::copy(binary(), &own).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let cli = Cli::at(&own, data.path());
+    cli.import(&tests::image::busybox(), "busybox");
+    let host = Host::on(Cli::at(&own, data.path()));
+    let mut rpc = host.connect();
+    let make = |rpc: &mut tests::Rpc| {
+        let mut params = json!({"imageId": "busybox", "throwaway": true});
+        for name in kind.create {
+            params[name] = json!(true);
+        }
+        let guid = rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned();
+        let tree = data.path().join("subcontainers").join(&guid);
+        fs::copy(attacks::program(), tree.join("attacks")).unwrap();
+        fs::write(tree.join("script"), "#!/proc/self/exe\n").unwrap();
+        // Our program, where it is executed inside, is loaded by what the image has for that.
+        for loader in ["lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1"] {
+            let loader = tree.join(loader);
+            fs::create_dir_all(loader.parent().unwrap()).unwrap();
+            fs::copy(attacks::interpreter(), loader).unwrap();
+        }
+        fs::set_permissions(tree.join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+        (guid, tree)
+    };
+    let (guid, tree) = make(&mut rpc);
+    let (by_cli, by_cli_tree) = make(&mut rpc);
+    rpc.call("subcontainer.launch", GUARDED.launch(&guid, kind));
+    let hunters = [json!(["/attacks", "hunt-programs", "2"]), json!(["/attacks", "reach", MARKER, "2"])];
+    let mut watch = host.connect();
+    let asked: Vec<u64> = hunters
+        .iter()
+        .map(|command| watch.send("subcontainer.exec", json!({"guid": guid, "command": command})))
+        .collect();
+    // The leader itself hunts too: it is there before anything else comes.
+    let path = by_cli_tree.to_str().unwrap();
+    let launch =
+        [&["subcontainer", "launch"], kind.flags, &[path, "/attacks", "hunt-programs", "2"]].concat();
+    let leader = cli.command(launch).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let rootfs = tests::cli::Rootfs { guid: by_cli.clone(), path: path.to_owned() };
+    eventually("the leader runs", || cli.state(&rootfs) == "running");
+    for _ in 0..3 {
+        for command in ["/proc/self/exe", "/script", "true"] {
+            let params = json!({"guid": guid, "command": [command, "sleep"], "timeout": 2000});
+            // It fails or runs something of the container's: both are right.
+            let _either = rpc.try_call("subcontainer.exec", params);
+            for tree in [&tree, &by_cli_tree] {
+                let words = ["subcontainer", "exec", tree.to_str().unwrap(), command, "--version"];
+                let ended = cli.run(words);
+                assert!(!ended.out().starts_with("start-container"), "it ran our binary: {}", ended.out());
+            }
+        }
+    }
+    for id in asked {
+        let result = watch.answer(id).unwrap();
+        let text = String::from_utf8_lossy(&bytes(&result["stdout"])).into_owned();
+        Said::read("a hunter by exec", &text, &result.to_string()).all_refused();
+    }
+    let ended = leader.wait_with_output().unwrap();
+    Said::read("a hunter by launch", &String::from_utf8_lossy(&ended.stdout), "").all_refused();
+    assert!(fs::read(&own).unwrap() == fs::read(binary()).unwrap(), "the binary was overwritten");
+    for guid in [guid, by_cli] {
+        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+    }
+    // The control: a program that enters as it is, and is told to execute itself.
+    let controls: &[(&Value, bool)] =
+        if kind.create.is_empty() { &[(&hunters[0], true), (&hunters[1], false)] } else { &[] };
+    let (guid, _) = make(&mut rpc);
+    let naive = PathBuf::from("/tmp/naive");
+    for (hunter, overwritten) in controls {
+        fs::copy(attacks::program(), &naive).unwrap();
+        let launched = rpc.call("subcontainer.launch", json!({"guid": guid, "command": ["sleep", "1000"]}));
+        let pid = launched["pid"].to_string();
+        let id = rpc.send("subcontainer.exec", json!({"guid": guid, "command": hunter}));
+        let mut enter = Command::new(&naive);
+        enter.args(["naive-enter", &pid, "/proc/self/exe", "sleep"]);
+        finish(enter, b"").ok();
+        let result = rpc.answer(id).unwrap();
+        let text = String::from_utf8_lossy(&bytes(&result["stdout"])).into_owned();
+        Said::read("a careless engine", &text, &result.to_string()).all_worked();
+        assert_eq!(fs::read(&naive).unwrap().starts_with(b"#!evil"), *overwritten);
+        let process = launched["process"].clone();
+        rpc.call("subcontainer.kill", json!({"process": process, "signal": "SIGKILL"}));
+        rpc.call("subcontainer.wait", json!({"process": process}));
+        fs::remove_file(&naive).unwrap();
+    }
+    rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+    drop((rpc, watch, host));
+    fs::remove_file(&own).unwrap();
+    fs::remove_file(MARKER).unwrap();
 }
 
 /// Where the C library of this machine, and a few others, look for what they load.
@@ -138,51 +145,49 @@ fn plant_libraries(root: &Path) {
 fn s6_cve_2019_14271_no_library_of_the_image_is_loaded_by_us() {
     isolated(|| {
         let arena = Arena::new();
-        let mut rpc = arena.host.connect();
-        let guid = arena.rootfs(&mut rpc);
-        let path = arena.path(&guid);
-        plant_libraries(&path);
-        let root = path.to_str().unwrap();
-        let cli = arena.host.cli();
-        // Everything that looks into the container's files: users, groups, terminals, file calls.
-        let environment = ["--env", "LD_PRELOAD=/evil.so", "--env", "LD_LIBRARY_PATH=/lib"];
-        let words =
-            [&["subcontainer", "launch", "--user", "user:staff"], &environment[..], &[root, "id"]].concat();
-        cli.run(words).ok();
-        let options = json!({"user": "user", "env": {"LD_PRELOAD": "/evil.so"}});
-        rpc.call(
-            "subcontainer.launch",
-            json!({"guid": guid, "options": options, "command": ["sleep", "1000"]}),
-        );
-        for terminal in [&[][..], &["--force-tty"]] {
-            let words = [
-                &["subcontainer", "exec", "--user", "user:staff"],
-                &environment[..],
-                terminal,
-                &[root, "id"],
-            ];
-            cli.run(words.concat()).ok();
+        for kind in KINDS {
+            let mut rpc = arena.host.connect();
+            let guid = arena.rootfs(&mut rpc, kind);
+            let path = arena.path(&guid);
+            plant_libraries(&path);
+            let root = path.to_str().unwrap();
+            let cli = arena.host.cli();
+            // Everything that looks into the container's files: users, groups, terminals, file calls.
+            let environment = ["--env", "LD_PRELOAD=/evil.so", "--env", "LD_LIBRARY_PATH=/lib"];
+            let words =
+                [&["subcontainer", "launch", "--user", "user:staff"], &environment[..], &[root, "id"]]
+                    .concat();
+            cli.run(words).ok();
+            let options = json!({"user": "user", "env": {"LD_PRELOAD": "/evil.so"}});
+            rpc.call(
+                "subcontainer.launch",
+                json!({"guid": guid, "options": options, "command": ["sleep", "1000"]}),
+            );
+            for terminal in [&[][..], &["--force-tty"]] {
+                let words = [
+                    &["subcontainer", "exec", "--user", "user:staff"],
+                    &environment[..],
+                    terminal,
+                    &[root, "id"],
+                ];
+                cli.run(words.concat()).ok();
+            }
+            let params = json!({"guid": guid, "command": ["id"], "options": options});
+            let result = rpc.call("subcontainer.exec", params);
+            assert_eq!(result["outcome"], json!({"kind": "exit", "code": 0}), "{result}");
+            rpc.call("file.write", json!({"guid": guid, "path": "/etc/new", "data": {"text": "x"}}));
+            rpc.call("file.readdir", json!({"guid": guid, "path": "/etc"}));
+            assert!(!path.join("loaded").exists(), "{:?}", fs::read_to_string(path.join("loaded")));
+            assert!(!Path::new("/loaded").exists());
+            // The control: a program that lets the C library look a user up where it has gone to.
+            let mut naive = Command::new(attacks::naive_lookup());
+            naive.arg(&path).arg("user");
+            finish(naive, b"").ok();
+            let loaded =
+                fs::read_to_string(path.join("loaded")).expect("the control fails: nothing was loaded");
+            assert!(!loaded.is_empty());
+            rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
         }
-        let params = json!({"guid": guid, "command": ["id"], "options": options});
-        let result = rpc.call("subcontainer.exec", params);
-        assert_eq!(result["outcome"], json!({"kind": "exit", "code": 0}), "{result}");
-        rpc.call("file.write", json!({"guid": guid, "path": "/etc/new", "data": {"text": "x"}}));
-        rpc.call("file.readdir", json!({"guid": guid, "path": "/etc"}));
-        assert!(!path.join("loaded").exists(), "{:?}", fs::read_to_string(path.join("loaded")));
-        assert!(!Path::new("/loaded").exists());
-        // The control: a program that lets the C library look a user up where it has gone to.
-        let mut naive = Command::new(attacks::naive_lookup());
-        finish(
-            {
-                naive.arg(&path).arg("user");
-                naive
-            },
-            b"",
-        )
-        .ok();
-        let loaded = fs::read_to_string(path.join("loaded")).expect("the control fails: nothing was loaded");
-        assert!(!loaded.is_empty());
-        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
     });
 }
 
@@ -195,7 +200,7 @@ fn s6_cve_2024_21626_no_working_directory_leads_outside() {
         let attack = ["/attacks", "reach", MARKER];
         let mut started = 0;
         for kind in KINDS {
-            let guid = arena.rootfs(&mut rpc);
+            let guid = arena.rootfs(&mut rpc, kind);
             let path = arena.path(&guid);
             let root = path.to_str().unwrap();
             // By a link of the image's, too.
@@ -268,7 +273,7 @@ fn s6_environment_directory_terminal_and_descriptors_are_not_inherited() {
         };
         let mut rpc = arena.host.connect();
         for kind in KINDS {
-            let guid = arena.rootfs(&mut rpc);
+            let guid = arena.rootfs(&mut rpc, kind);
             let path = arena.path(&guid);
             let root = path.to_str().unwrap();
             on_terminal(&by_cli(&[&["subcontainer", "launch"], kind.flags, &[root], &attack].concat()))

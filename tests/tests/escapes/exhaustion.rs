@@ -56,7 +56,7 @@ fn s23_who_takes_every_descriptor_inside_takes_none_of_the_host() {
         for kind in KINDS {
             for door in DOORS {
                 let mut rpc = arena.host.connect();
-                let guid = arena.rootfs(&mut rpc);
+                let guid = arena.rootfs(&mut rpc, kind);
                 let path = arena.path(&guid);
                 let root = path.to_str().unwrap();
                 let take = "/attacks take-descriptors >/taken";

@@ -60,7 +60,7 @@ fn s11_cve_2021_30465_no_mount_lands_outside_while_its_target_is_exchanged_with_
         for kind in KINDS {
             for door in DOORS {
                 let mut rpc = arena.host.connect();
-                let guid = arena.rootfs(&mut rpc);
+                let guid = arena.rootfs(&mut rpc, kind);
                 let path = arena.path(&guid);
                 fs::create_dir_all(path.join("tmp/outside")).unwrap();
                 let volume = json!({"source": {"type": "volume", "volumeId": "main"}, "mountpoint": "/data"});
@@ -68,8 +68,9 @@ fn s11_cve_2021_30465_no_mount_lands_outside_while_its_target_is_exchanged_with_
                 for (name, target) in
                     [("a", "/tmp/outside"), ("b", "../../../../../../../../../../tmp/outside")]
                 {
-                    let (directory, link) = (format!("data/dir-{name}"), format!("data/link-{name}"));
-                    let (directory, link) = (path.join(directory), path.join(link));
+                    let (directory, link) = (format!("dir-{name}"), format!("link-{name}"));
+                    let on_volume = |name: String| arena.host.data().join("volumes/main").join(name);
+                    let (directory, link) = (on_volume(directory), on_volume(link));
                     // Of the round before, and each may have the other's name.
                     outside(&["rm", "-rf", directory.to_str().unwrap(), link.to_str().unwrap()]);
                     fs::create_dir(directory).unwrap();
@@ -167,7 +168,7 @@ fn s11_cve_2018_15664_no_file_call_leaves_the_rootfs_while_names_change() {
         let before = make_outside();
         let mut rpc = arena.host.connect();
         for kind in KINDS {
-            let guid = arena.rootfs(&mut rpc);
+            let guid = arena.rootfs(&mut rpc, kind);
             let path = arena.path(&guid);
             for (name, target) in [("a", "/tmp/outside"), ("b", "../../../../../../../../../../tmp/outside")]
             {
@@ -175,6 +176,9 @@ fn s11_cve_2018_15664_no_file_call_leaves_the_rootfs_while_names_change() {
                 symlink(target, path.join(format!("{name}/link"))).unwrap();
             }
             fs::create_dir_all(path.join("c/in/deep")).unwrap();
+            for name in ["a", "b", "c"] {
+                arena.give(&guid, name);
+            }
             rpc.call("subcontainer.launch", GUARDED.launch(&guid, kind));
             let attacks: [&[&str]; 3] = [
                 &["/attacks", "exchange", "/a/dir", "/a/link", "/ready-a"],
@@ -242,19 +246,19 @@ fn s11_a_link_for_etc_or_a_file_in_it_reads_and_writes_nothing_outside() {
             }
         };
         let prepares: [&dyn Fn(&Path); 2] = [&of_directory, &of_files];
-        for prepare in prepares {
+        for (prepare, kind) in
+            prepares.into_iter().flat_map(|prepare| KINDS.iter().map(move |kind| (prepare, kind)))
+        {
             let mut rpc = arena.host.connect();
-            let guid = arena.rootfs(&mut rpc);
+            let guid = arena.rootfs(&mut rpc, kind);
             let path = arena.path(&guid);
             prepare(&path);
             let root = path.to_str().unwrap();
             let cli = arena.host.cli();
-            for kind in KINDS {
-                let words = [&["subcontainer", "launch", "-u", "spy"], kind.flags, &[root, "id"]].concat();
-                let said = cli.run(words).failed(125);
-                assert!(!said.contains("found-outside"), "{said}");
-            }
-            rpc.call("subcontainer.launch", json!({"guid": guid}));
+            let words = [&["subcontainer", "launch", "-u", "spy"], kind.flags, &[root, "id"]].concat();
+            let said = cli.run(words).failed(125);
+            assert!(!said.contains("found-outside"), "{said}");
+            rpc.call("subcontainer.launch", GUARDED.launch(&guid, kind));
             cli.run(["subcontainer", "exec", "-u", "spy", root, "id"]).failed(125);
             let params = json!({"guid": guid, "command": ["id"], "options": {"user": "spy"}});
             rpc.call_fails("subcontainer.exec", params);
@@ -291,12 +295,13 @@ fn s17_a_tree_that_is_removed_while_its_directories_become_links_takes_nothing_o
     isolated(|| {
         let arena = Arena::new();
         let before = make_outside();
-        for _ in 0..6 {
+        for kind in KINDS.iter().cycle().take(6) {
             let mut rpc = arena.host.connect();
-            let guid = arena.rootfs(&mut rpc);
+            let guid = arena.rootfs(&mut rpc, kind);
             let path = arena.path(&guid);
             fs::create_dir_all(path.join("a/dir/tree/deep")).unwrap();
             symlink("/tmp/outside", path.join("a/link")).unwrap();
+            arena.give(&guid, "a");
             rpc.call("subcontainer.launch", json!({"guid": guid}));
             in_background(
                 &arena,

@@ -137,25 +137,24 @@ fn s6_cve_2025_52565_a_false_console_draws_no_mount_outside() {
             }
         };
         let before = mountpoints();
-        let mut rpc = arena.host.connect();
-        let guid = arena.rootfs(&mut rpc);
-        let path = arena.path(&guid);
-        prepare(&path);
-        let cli = arena.host.cli();
-        let root = path.to_str().unwrap();
         for kind in KINDS {
+            let mut rpc = arena.host.connect();
+            let guid = arena.rootfs(&mut rpc, kind);
+            let path = arena.path(&guid);
+            prepare(&path);
+            let cli = arena.host.cli();
+            let root = path.to_str().unwrap();
             let flags = [&["subcontainer", "launch", "--force-tty"], kind.flags].concat();
             let by_cli = cli.run([&flags[..], &[root, "/attacks", "reach", MARKER]].concat()).ok();
             assert!(by_cli.out().starts_with("refused"), "{}", by_cli.out());
+            let params = json!({"guid": guid, "streams": {"terminal": {"rows": 9, "cols": 9}}, "command": ["sleep", "9"]});
+            rpc.call("subcontainer.launch", params);
+            let exec = ["subcontainer", "exec", "--force-tty", root, "sh", "-c", "tty && readlink /dev/ptmx"];
+            assert_eq!(cli.run(exec).ok().out().replace('\r', "").lines().last(), Some("pts/ptmx"));
+            assert_eq!(fs::read_to_string(MARKER).unwrap(), "a file outside\n");
+            rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+            assert_eq!(mountpoints(), before);
         }
-        let params =
-            json!({"guid": guid, "streams": {"terminal": {"rows": 9, "cols": 9}}, "command": ["sleep", "9"]});
-        rpc.call("subcontainer.launch", params);
-        let exec = ["subcontainer", "exec", "--force-tty", root, "sh", "-c", "tty && readlink /dev/ptmx"];
-        assert_eq!(cli.run(exec).ok().out().replace('\r', "").lines().last(), Some("pts/ptmx"));
-        assert_eq!(fs::read_to_string(MARKER).unwrap(), "a file outside\n");
-        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
-        assert_eq!(mountpoints(), before);
         // The bind of a console by a path: it lands on the file outside.
         let script = "mount --bind /dev/null $R/dev/console; \
             test -c /tmp/marker && echo worked: /tmp/marker is a device now || echo refused: it is a file";
@@ -168,7 +167,7 @@ fn s6_cve_2025_52565_a_terminal_comes_from_a_devpts_and_from_nothing_else() {
     isolated(|| {
         let arena = Arena::new();
         let mut rpc = arena.host.connect();
-        let guid = arena.rootfs(&mut rpc);
+        let guid = arena.rootfs(&mut rpc, &KINDS[0]);
         // It may mount: the most that root inside can be given.
         rpc.call("subcontainer.launch", MAY_MOUNT.launch(&guid, &KINDS[0]));
         let exec = |command: &[&str]| {
@@ -241,17 +240,24 @@ fn s6_cve_2019_16884_and_cve_2025_52881_a_false_proc_takes_no_write_of_ours_and_
                 cli.exec(rootfs, &["--force-tty"], &["true"]);
             }
         };
-        for (door, relaxed) in [(Door::Host, GUARDED), (Door::Launch, GUARDED), (Door::Host, MAY_MOUNT)] {
+        let [plain, userns] = KINDS else { panic!("other kinds") };
+        for (door, relaxed, kind) in [
+            (Door::Host, GUARDED, plain),
+            (Door::Host, GUARDED, userns),
+            (Door::Launch, GUARDED, plain),
+            (Door::Launch, GUARDED, userns),
+            (Door::Host, MAY_MOUNT, plain),
+        ] {
             let mut rpc = arena.host.connect();
-            let guid = arena.rootfs(&mut rpc);
+            let guid = arena.rootfs(&mut rpc, kind);
             let path = arena.path(&guid);
             prepare(&path);
             let rootfs = Rootfs { guid: guid.clone(), path: path.to_str().unwrap().to_owned() };
             let mut running = None;
             if door == Door::Launch {
-                running = Some(cli.launch(&rootfs, KINDS[0].flags, &[]));
+                running = Some(cli.launch(&rootfs, kind.flags, &[]));
             } else {
-                rpc.call("subcontainer.launch", relaxed.launch(&guid, &KINDS[0]));
+                rpc.call("subcontainer.launch", relaxed.launch(&guid, kind));
             }
             if relaxed.unconfined {
                 fill(&path.join("bait"));
@@ -286,10 +292,11 @@ fn s11_cve_2019_19921_a_link_for_a_mountpoint_of_ours_draws_no_mount_outside() {
         let arena = Arena::new();
         fs::create_dir_all("/tmp/outside/pts").unwrap();
         let before = mountpoints();
-        for name in ["proc", "sys", "dev", "run", "dev/pts", "dev/shm"] {
+        let names = ["proc", "sys", "dev", "run", "dev/pts", "dev/shm"];
+        for (name, kind) in names.into_iter().flat_map(|name| KINDS.iter().map(move |kind| (name, kind))) {
             let prepare = |root: &Path| plant_link(&root.join(name), "/tmp/outside");
             let mut rpc = arena.host.connect();
-            let guid = arena.rootfs(&mut rpc);
+            let guid = arena.rootfs(&mut rpc, kind);
             let path = arena.path(&guid);
             prepare(&path);
             let root = path.to_str().unwrap();
@@ -327,7 +334,7 @@ fn s11_no_directory_is_made_outside_for_a_working_directory() {
         for kind in KINDS {
             for door in DOORS {
                 let mut rpc = arena.host.connect();
-                let guid = arena.rootfs(&mut rpc);
+                let guid = arena.rootfs(&mut rpc, kind);
                 let path = arena.path(&guid);
                 plant_link(&path.join("away"), "/tmp/outside");
                 plant_link(&path.join("up"), "../../../../../../../../tmp/outside");

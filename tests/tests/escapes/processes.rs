@@ -88,7 +88,7 @@ fn s6_signals_to_all_reach_nobody_outside() {
             for door in DOORS {
                 for signal in ["9", "15"] {
                     let mut rpc = arena.host.connect();
-                    let guid = arena.rootfs(&mut rpc);
+                    let guid = arena.rootfs(&mut rpc, kind);
                     let path = arena.path(&guid);
                     let path = path.to_str().unwrap();
                     let attack = ["/attacks", "signal-all", signal];

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,13 +32,18 @@ pub(crate) const DOORS: [Door; 3] = [Door::Launch, Door::Exec, Door::Host];
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
+    /// Names of parameters of `subcontainer.createFs` that are true.
+    pub(crate) create: &'static [&'static str],
     /// For `subcontainer launch`.
     pub(crate) flags: &'static [&'static str],
     /// The same for `subcontainer.launch`: names of parameters that are true.
     pub(crate) params: &'static [&'static str],
 }
 
-pub(crate) const KINDS: &[Kind] = &[Kind { name: "root of the machine", flags: &[], params: &[] }];
+pub(crate) const KINDS: &[Kind] = &[
+    Kind { name: "root of the machine", create: &[], flags: &[], params: &[] },
+    Kind { name: "root of a user namespace", create: &["userns"], flags: &[], params: &[] },
+];
 
 /// Guards that are switched off by name.
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,10 +146,21 @@ impl Arena {
     }
 
     /// A rootfs with the attacks in it, owned by this connection.
-    pub(crate) fn rootfs(&self, rpc: &mut Rpc) -> String {
-        let guid = rpc.create_fs("busybox");
+    pub(crate) fn rootfs(&self, rpc: &mut Rpc, kind: &Kind) -> String {
+        let mut params = json!({"imageId": "busybox", "throwaway": true});
+        for name in kind.create {
+            params[name] = json!(true);
+        }
+        let guid = rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned();
         fs::copy(attacks::program(), self.path(&guid).join("attacks")).unwrap();
         guid
+    }
+
+    /// What the test has made in a rootfs becomes its root's, with all beneath.
+    pub(crate) fn give(&self, guid: &str, path: &str) {
+        let root = fs::metadata(self.path(guid)).unwrap();
+        let owner = format!("{}:{}", root.uid(), root.gid());
+        outside(&["chown", "-hR", &owner, self.path(guid).join(path).to_str().unwrap()]);
     }
 }
 
@@ -228,7 +244,7 @@ impl<'a> Attempt<'a> {
     #[track_caller]
     pub(crate) fn through(&self, arena: &Arena, door: Door, kind: &Kind, relaxed: &Relaxed) -> Said {
         let mut rpc = arena.host.connect();
-        let guid = arena.rootfs(&mut rpc);
+        let guid = arena.rootfs(&mut rpc, kind);
         let path = arena.path(&guid);
         (self.prepare)(&path);
         for mount in &self.mounts {

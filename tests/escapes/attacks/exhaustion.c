@@ -62,3 +62,12 @@ static int take_descriptors(void) {
   pause();
   return 0;
 }
+
+static int take_watches(void) {
+  unsigned count = 0;
+  while (inotify_init1(IN_CLOEXEC) >= 0) count++;
+  printf("holds %u\n", count);
+  fflush(stdout);
+  pause();
+  return 0;
+}

@@ -39,6 +39,7 @@ int main(int count, char **arguments) {
   WORD("handle", 1, print_handle(rest[0]));
   WORD("by-handle", 2, by_handle(rest[0], rest[1]));
   WORD("outer", 2, outer(rest[0], atoi(rest[1])));
+  WORD("abstract", 1, abstract(rest[0]));
   WORD("signal-all", 1, signal_all(atoi(rest[0])));
   WORD("inherited", 1, inherited(rest[0]));
   WORD("find-key", 1, find_key(rest[0]));
@@ -56,6 +57,7 @@ int main(int count, char **arguments) {
   WORD("fork-bomb", 1, fork_bomb(atoi(rest[0])));
   WORD("memory-bomb", 1, memory_bomb((size_t)atol(rest[0])));
   WORD("fill", 2, fill(rest[0], (size_t)atol(rest[1])));
+  WORD("take-watches", 0, take_watches());
   WORD("take-descriptors", 0, take_descriptors());
   WORD("victim", 0, (victim(), 0));
   WORD("sleep", 0, (int)(sleep(1), 0));

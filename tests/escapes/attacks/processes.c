@@ -93,3 +93,14 @@ static _Noreturn void victim(void) {
   signal(SIGUSR1, SIG_DFL);
   for (;;) pause();
 }
+
+/* A socket that no file stands for: who is in its network reaches it. */
+static int abstract(const char *name) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  size_t length = strnlen(name, sizeof address.sun_path - 1);
+  memcpy(address.sun_path + 1, name, length);
+  int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (fd < 0) die("socket");
+  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
+  return connect(fd, (struct sockaddr *)&address, size) == 0 ? worked("reached @%s", name) : refused("reach @%s", name);
+}

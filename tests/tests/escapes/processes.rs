@@ -1,13 +1,15 @@
-//! Processes outside: their signals, memory, descriptors, limits.
+//! Processes outside: their signals, memory, descriptors, limits, sockets.
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::json;
 use tests::{attacks, isolated};
 
-use super::rig::{Arena, Attempt, DOORS, Door, GUARDED, KINDS, bare, naive};
+use super::rig::{Arena, Attempt, DOORS, Door, GUARDED, KINDS, UNLIMITED, bare, naive};
 
 /// A process outside whose number no process inside has. Killed on drop.
 struct Victim(Child);
@@ -122,5 +124,20 @@ fn s6_signals_to_all_reach_nobody_outside() {
             kill -0 $! 2>/dev/null && ! grep -q 'State:.Z' /proc/$!/status \
             && echo refused: it lives || echo worked: it is dead";
         naive(|_| (), script).all_worked();
+    });
+}
+
+#[test]
+fn s22_cve_2020_15257_no_abstract_socket_outside_is_reached_from_a_network_of_its_own() {
+    isolated(|| {
+        let arena = Arena::new();
+        let address = SocketAddr::from_abstract_name("shim").unwrap();
+        let _listener = UnixListener::bind_addr(&address).unwrap();
+        for mode in ["none", "private"] {
+            let attempt = Attempt::new(&["abstract", "shim"]).network(mode);
+            attempt.is_refused(&arena);
+            // The machine's network is the default.
+            attempt.works_with(&arena, &UNLIMITED);
+        }
     });
 }

@@ -51,7 +51,7 @@ pub(crate) struct Relaxed {
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) unconfined: bool,
     pub(crate) shared_dev_sys: bool,
-    /// Without the limits of the attempt.
+    /// Without the limits and the network of the attempt.
     pub(crate) unlimited: bool,
 }
 
@@ -64,6 +64,9 @@ pub(crate) const MAY_MOUNT: Relaxed = Relaxed { capabilities: &["SYS_ADMIN"], un
 
 /// Every system call, but no capability beyond the default.
 pub(crate) const UNCONFINED: Relaxed = Relaxed { unconfined: true, ..GUARDED };
+
+/// Without the limits and the network of the attempt.
+pub(crate) const UNLIMITED: Relaxed = Relaxed { unlimited: true, ..GUARDED };
 
 impl Relaxed {
     pub(crate) fn flags(&self) -> Vec<&'static str> {
@@ -183,6 +186,7 @@ pub(crate) struct Attempt<'a> {
     mounts: Vec<Value>,
     user: Option<&'a str>,
     limits: &'static [Limit],
+    network: Option<&'static str>,
 }
 
 impl<'a> Attempt<'a> {
@@ -195,7 +199,7 @@ impl<'a> Attempt<'a> {
     /// Any command, which prints a verdict.
     pub(crate) fn command(words: &[&str]) -> Self {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Self { words, prepare: Box::new(|_| ()), mounts: Vec::new(), user: None, limits: &[] }
+        Self { words, prepare: Box::new(|_| ()), mounts: Vec::new(), user: None, limits: &[], network: None }
     }
 
     /// Done to the rootfs before anything runs in it.
@@ -213,6 +217,12 @@ impl<'a> Attempt<'a> {
     /// In a container with these limits.
     pub(crate) fn limited(mut self, limits: &'static [Limit]) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// In a container with this network: `none` or `private`.
+    pub(crate) fn network(mut self, mode: &'static str) -> Self {
+        self.network = Some(mode);
         self
     }
 
@@ -255,7 +265,9 @@ impl<'a> Attempt<'a> {
         let user: Vec<&str> = self.user.iter().flat_map(|user| ["--user", *user]).collect();
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
         let limits = if relaxed.unlimited { &[] } else { self.limits };
-        let limit_flags: Vec<&str> = limits.iter().flat_map(|limit| [limit.0, limit.1]).collect();
+        let network = self.network.filter(|_| !relaxed.unlimited);
+        let mut limit_flags: Vec<&str> = limits.iter().flat_map(|limit| [limit.0, limit.1]).collect();
+        limit_flags.extend(network.iter().flat_map(|mode| ["--network", *mode]));
         let launch = [&["subcontainer", "launch"], kind.flags, &relaxed.flags(), &limit_flags].concat();
         let cli = arena.host.cli();
         let said = match door {
@@ -274,6 +286,9 @@ impl<'a> Attempt<'a> {
                 let mut params = relaxed.launch(&guid, kind);
                 for limit in limits {
                     params["limits"][limit.2] = json!(limit.3);
+                }
+                if let Some(mode) = network {
+                    params["network"] = json!({"mode": mode});
                 }
                 rpc.call("subcontainer.launch", params);
                 let options = self.user.map_or(json!({}), |user| json!({"user": user}));

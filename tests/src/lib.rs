@@ -15,6 +15,7 @@
 //! ```
 
 pub mod archive;
+pub mod attacks;
 pub mod cli;
 pub mod host;
 pub mod image;

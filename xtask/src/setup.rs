@@ -40,6 +40,9 @@ const TESTS: &[Need] = &[
     ("nft", "nftables"),
     ("setfattr", "attr"),
     ("setcap", "libcap2-bin"),
+    // The attacks of the escape suite are C; of libc6-dev, gencat is the program.
+    ("gcc", "gcc"),
+    ("gencat", "libc6-dev"),
 ];
 const BENCH: &[Need] = &[
     ("gcc", "gcc"),

@@ -71,6 +71,9 @@ pub(crate) fn retain(images: &OwnedFd, keep: impl Fn(&str) -> bool) -> Result<()
             let path = if above.is_empty() { name } else { format!("{above}/{name}") };
             if kind == FileType::Directory {
                 pending.push(path);
+            } else if path.ends_with(".json.new") || path.ends_with(".env.new") {
+                // Of a replacement that was cut off: nobody replaces anything now.
+                rustix::fs::unlinkat(images, path.as_str(), AtFlags::empty()).map_err(failed())?;
             } else if let Some(image) = path.strip_suffix(".json")
                 && !keep(image)
                 && is_ours(&read_file_at(images, path.as_str()).map_err(failed())?)

@@ -53,6 +53,50 @@ pub fn idmap_namespace(uid: &[Extent], gid: &[Extent]) -> Result<OwnedFd> {
     namespace
 }
 
+/// As [`idmap_namespace`], for processes to live in: it belongs to the user `owner`, who is charged for what they use of
+/// the kernel's per-user limits (inotify instances for one), rather than root.
+///
+/// # Errors
+/// As [`idmap_namespace`].
+pub fn owned_namespace(uid: &[Extent], gid: &[Extent], owner: u32) -> Result<OwnedFd> {
+    let (uid, gid) = (text(uid), text(gid));
+    let (child, pid) = {
+        let _user = Effective::new(owner)?;
+        zombie(CLONE_NEWUSER)?
+    };
+    let namespace = set_up(pid, uid.as_bytes(), gid.as_bytes());
+    crate::pidfd::wait(&child)?;
+    namespace
+}
+
+/// The calling thread's effective user is another until this is dropped.
+///
+/// `setresuid(2)` as the kernel has it, for one thread; libc's changes all. Real and saved id stay root's, so the way
+/// back is open, and with it the capabilities come back.
+struct Effective(());
+
+impl Effective {
+    fn new(id: u32) -> Result<Self> {
+        Self::set(id).map(|()| Self(()))
+    }
+
+    fn set(id: u32) -> Result<()> {
+        const KEEP: libc::c_long = -1;
+        // SAFETY: no pointers; only this thread's credentials change.
+        let returned = unsafe { libc::syscall(libc::SYS_setresuid, KEEP, libc::c_long::from(id), KEEP) };
+        crate::sys::check(returned).map(drop)
+    }
+}
+
+impl Drop for Effective {
+    fn drop(&mut self) {
+        // Always allowed. A thread that could not go back must not serve anybody else.
+        if Self::set(0).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
 /// Whether a map's text is short enough for the kernel, which takes it in one write of less than a page.
 #[must_use]
 pub fn fits(map: &[Extent]) -> bool {

@@ -15,6 +15,9 @@ use crate::{Error, Prepared, id, idmap};
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
+/// Where sources are, beneath the data directory.
+const ROOTS: [&str; 4] = ["volumes", "assets", "packages", "backup"];
+
 /// The directories that mounts come from.
 #[derive(Debug)]
 pub struct Sources {
@@ -47,6 +50,14 @@ impl Sources {
         let failed = |source| Error::OpenDataDir { path: data_dir.to_owned(), source };
         let flags = DIRECTORY | OFlags::CLOEXEC;
         let data_dir = rustix::fs::open(data_dir, flags, Mode::empty()).map_err(failed)?;
+        // Root inside gives its files what modes it likes, setuid for one: no user of the machine may come near them
+        // (CVE-2021-41091).
+        for root in ROOTS {
+            match rustix::fs::chmodat(&data_dir, root, Mode::RWXU, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
         Ok(Self { data_dir, namespaces: IdMapNamespaces::default(), features: *Features::get() })
     }
 
@@ -180,7 +191,7 @@ impl Sources {
         let open = || beneath_no_links(&self.data_dir, &place.root, DIRECTORY, Mode::empty());
         match open() {
             Err(Errno::NOENT) if place.make_root => {
-                let parents = New { owner: None, ..new };
+                let parents = New { owner: None, mode: Mode::RWXU };
                 let failed = |source| Error::CreateSource { what: place.what.clone(), source };
                 if let Some(parent) = place.root.parent() {
                     mkdir_beneath(&self.data_dir, parent, parents).map_err(failed)?;

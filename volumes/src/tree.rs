@@ -61,7 +61,8 @@ pub(crate) fn clone(
             maps.get(extents).map_err(|source| Error::IdMapNamespace { what: what.to_owned(), source })?,
         ),
     };
-    let mut set = MountAttrFlags::MOUNT_ATTR_NODEV;
+    // Nor is a setuid file, whoever finds it: nothing inside gains privileges, and outside it would be root's.
+    let mut set = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, readonly);
     // A clone is a peer of the mount that it was cloned from: what is mounted in one appears in the other. Nothing
     // that happens in a container may appear outside; of what the host mounts, it sees what it asked for.

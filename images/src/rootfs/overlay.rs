@@ -154,7 +154,8 @@ pub(super) fn mount(
     }
     let target = format!("/proc/self/fd/{}/{name}", point.as_raw_fd());
     let options = page(layers)?;
-    rustix::mount::mount("start-container", &target, "overlay", MountFlags::NODEV, options.as_c_str())
+    let flags = MountFlags::NODEV | MountFlags::NOSUID;
+    rustix::mount::mount("start-container", &target, "overlay", flags, options.as_c_str())
         .map_err(step("mount"))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(point, name, flags, Mode::empty()).map_err(step("open"))?;
@@ -180,8 +181,9 @@ fn detached(layers: &Layers<'_>, features: &Features) -> Result<OwnedFd, Context
         overlay.flag("volatile")?;
     }
     overlay.create()?;
-    // Device nodes come from strangers; the container's /dev is another mount.
-    overlay.mount(MountAttrFlags::MOUNT_ATTR_NODEV)
+    // Device nodes and setuid files come from strangers; the container's /dev is another mount, and nothing inside
+    // gains privileges anyway.
+    overlay.mount(MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID)
 }
 
 /// The options of mount(2), which takes one page of them.

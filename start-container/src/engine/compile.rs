@@ -153,7 +153,9 @@ fn user_namespace(spec: &Spec) -> Result<Option<OwnedFd>> {
     if uid.is_empty() && gid.is_empty() {
         return Ok(None);
     }
-    linux::userns::idmap_namespace(&uid, &gid)
+    // Root inside is charged for what those inside use, not root of the machine.
+    let owner = uid.iter().find(|extent| extent.inside == 0).map_or(0, |extent| extent.outside);
+    linux::userns::owned_namespace(&uid, &gid, owner)
         .map(Some)
         .map_err(|errno| Failure::kernel("create user namespace", "", errno))
 }

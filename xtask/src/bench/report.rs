@@ -192,6 +192,9 @@ Written by `cargo xtask bench`, which measures everything in one run: rounds ove
 with another one, each begun when the machine was idle, or after three seconds of waiting for that. The speed of a machine may change by half between two
 minutes, so only ratios within one run mean something; they are medians of the ratios of the rounds.
 
+Everything that an engine writes lies on a tmpfs: on this machine's ext4, which has no journal, making files is up to six
+times slower for a minute after many were removed, and a benchmark removes many.
+
 All engines run the same static busybox with the same namespaces (pid, mount, ipc, uts), except where a row says
 otherwise; where a machine shows both cgroup versions, the others see version 1 alone, since crun refuses to start
 there. `crun run` and `runc run` use a ready bundle and a read-only root directory; start-container also makes, and

@@ -194,11 +194,13 @@ impl Group {
         }
     }
 
-    /// Handles on the processes in it and beneath it.
+    /// Handles on processes in it and beneath it, to wait for: a few, since there may be more of them than we may have
+    /// descriptors, and whoever waits looks again.
     fn handles(&self) -> Vec<OwnedFd> {
+        const FEW: usize = 16;
         let pids = self.processes().unwrap_or_default();
         let open = |pid| linux::pidfd::open(rustix::process::Pid::from_raw(pid)?).ok();
-        pids.into_iter().filter_map(open).collect()
+        pids.into_iter().filter_map(open).take(FEW).collect()
     }
 
     fn remove_all(&self) -> std::result::Result<(), Errno> {

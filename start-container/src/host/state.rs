@@ -160,8 +160,8 @@ impl Host {
         lock(&self.processes).remove(id);
     }
 
-    /// A wait was answered, or a stream has come to its end: forgets the process if nobody can want it any more, and
-    /// says whether it has.
+    /// A wait was answered a while ago, or a stream has come to its end: forgets the process if nobody can want it any
+    /// more, and says whether it has.
     pub(super) fn settle(&self, entry: &Entry, waited: bool) -> bool {
         let done = {
             let mut flag = lock(&entry.waited);
@@ -170,8 +170,9 @@ impl Host {
                 return false;
             }
             let mut streams = lock(&entry.streams);
-            // It has ended: nobody will read its input, and an output without bytes has none to come.
-            streams.retain(|kind, end| *kind != StreamKind::Stdin && holds_bytes(end));
+            // It has ended: nobody will read its input. Of its outputs that nobody has attached to, what holds bytes is
+            // kept, and by now nothing else: somebody who was left behind may hold the other end for ever.
+            streams.retain(|kind, end| *kind != StreamKind::Stdin && holds_bytes(end, !waited));
             streams.is_empty()
         };
         if done {
@@ -228,6 +229,10 @@ impl Host {
 
     /// Destroys a subcontainer and everything the host knew of it.
     pub(super) async fn destroy(self: &Arc<Self>, guid: &str) -> Result<()> {
+        // To end anything takes descriptors, and these may be the last ones.
+        for entry in lock(&self.processes).values().filter(|entry| entry.guid == guid) {
+            lock(&entry.streams).clear();
+        }
         let (host, id) = (Arc::clone(self), guid.to_owned());
         blocking(move || host.machine.destroy(&id)).await?;
         self.forget_processes_of(guid);
@@ -279,14 +284,14 @@ pub(super) fn watched(
     AsyncFd::with_interest(fd, interest)
 }
 
-/// Whether there is, or may still come, something to read.
-fn holds_bytes(end: &OwnedFd) -> bool {
+/// Whether there is something to read, or, with `open`, somebody who may still write.
+fn holds_bytes(end: &OwnedFd, open: bool) -> bool {
     let mut fds = [PollFd::new(end, PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     match rustix::event::poll(&mut fds, Some(&now)) {
         Ok(1) => fds[0].revents().contains(PollFlags::IN),
         // Silent, but somebody has the other end.
-        Ok(_) => true,
+        Ok(_) => open,
         Err(_) => false,
     }
 }

@@ -10,7 +10,6 @@ use tests::{Cli, Host, attacks, eventually, isolated, skip};
 use super::rig::{Arena, Attempt, DOORS, Door, GUARDED, KINDS, UNLIMITED, naive};
 
 #[test]
-#[ignore = "fault: the host keeps the streams of a process that was waited for while any orphan of it holds them"]
 fn s23_commands_that_leave_their_streams_to_others_take_no_descriptors_of_the_host() {
     isolated(|| {
         let cli = Cli::with_busybox();

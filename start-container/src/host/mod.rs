@@ -77,7 +77,7 @@ impl Daemon {
         let mut terminate = signal(SignalKind::terminate()).map_err(fail("watch SIGTERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fail("watch SIGINT"))?;
         let listener = listen(&socket)?;
-        tokio::spawn(recover::recover(Arc::clone(&host)));
+        let recovery = tokio::spawn(recover::recover(Arc::clone(&host)));
         tracing::info!("listening on {}", socket.display());
         let methods = Arc::new(methods::methods(&host)?);
         loop {
@@ -101,6 +101,8 @@ impl Daemon {
         // The next host replaces a stale socket anyway.
         let _absent = rustix::fs::unlink(&socket);
         host.close_all().await;
+        // What an earlier host left is not left a second time; the next one goes on with what takes longer.
+        let _late = tokio::time::timeout(std::time::Duration::from_secs(5), recovery).await;
         state::blocking(move || host.machine.close().and(host.machine.release())).await
     }
 

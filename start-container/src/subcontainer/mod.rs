@@ -288,6 +288,16 @@ impl Machine {
 
     fn look_at(&self, guid: &str, left: &mut LeftBehind) -> Result<()> {
         let state = state::read(&self.run_dir, guid)?;
+        if state == State::default() {
+            // Made by somebody who was killed before he could write anything, or who is about to: that one makes it
+            // again. It says nothing either way.
+            if let Some(lock) = Locked::existing(&self.run_dir, guid)?
+                && lock.read()? == State::default()
+            {
+                lock.remove()?;
+            }
+            return Ok(());
+        }
         if state.data_dir.as_ref() != Some(&self.data_dir) {
             return Ok(());
         }

@@ -183,3 +183,23 @@ fn s26_a_host_that_recovers_serves_meanwhile() {
         destroy(&mut rpc, &kept);
     });
 }
+
+#[test]
+fn s26_a_place_for_a_state_that_was_never_written_goes_with_the_next_host() {
+    isolated(|| {
+        let mut host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let guid = create(&mut rpc, true);
+        host.stop();
+        // Whoever was killed after he had made it, and one that a rootfs which is there may need again.
+        let empty = run_dir("0197a1f2-5c1e-4d0b-9b59-6d2f6f6f1a10");
+        for directory in [&empty, &run_dir(&guid)] {
+            let _there = fs::create_dir_all(directory);
+        }
+        host.start_again();
+        eventually("it is gone", || !empty.exists());
+        let mut rpc = host.connect();
+        assert_eq!(rpc.output(&guid, &["echo", "unharmed"]), "unharmed\n");
+        destroy(&mut rpc, &guid);
+    });
+}

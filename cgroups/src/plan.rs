@@ -81,6 +81,28 @@ impl Plan {
     }
 }
 
+/// The files that are called the same in both versions.
+fn cpuset(limits: &Limits, settings: &mut Vec<Setting>) {
+    settings.extend(limits.cpuset_cpus.as_ref().map(|cpus| Setting::new("cpusetCpus", "cpuset.cpus", cpus)));
+    settings.extend(limits.cpuset_mems.as_ref().map(|mems| Setting::new("cpusetMems", "cpuset.mems", mems)));
+}
+
+/// As [`cpuset`].
+fn pids(limits: &Limits, settings: &mut Vec<Setting>) {
+    settings.extend(limits.pids.map(|pids| Setting::new("pids", "pids.max", number(pids, "max"))));
+}
+
+/// `file` is how the names of files end, `unlimited` what takes a limit away.
+fn hugetlb(limits: &Limits, file: &str, unlimited: &str, settings: &mut Vec<Setting>) {
+    for limit in &limits.hugetlb {
+        let file = |kind: &str| format!("hugetlb.{}.{kind}{file}", limit.page_size);
+        let value = number(limit.limit_bytes, unlimited);
+        settings.push(Setting::new("hugetlb", file(""), &value));
+        // What is promised to mmap(2); without it the fault fails, with SIGBUS. Since 5.7.
+        settings.push(Setting::new("hugetlb", file("rsvd."), value).implied(true));
+    }
+}
+
 impl Setting {
     fn new(limit: &'static str, file: impl Into<String>, value: impl Into<String>) -> Self {
         Self { limit, files: vec![file.into()], values: vec![value.into()], implied: false }

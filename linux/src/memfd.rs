@@ -21,16 +21,31 @@ pub fn memfd_sealed(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
         Err(Errno::INVAL) => memfd_create(name, flags)?,
         other => other?,
     };
+    write_all(&file, bytes)?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+/// A memory file with these bytes, for another process to map.
+///
+/// # Errors
+/// `ENOMEM`, `EMFILE`.
+pub(crate) fn memfd(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
+    let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
+    write_all(&file, bytes)?;
+    Ok(file)
+}
+
+fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<()> {
     let mut offset = 0;
     while offset < bytes.len() {
         let at = u64::try_from(offset).map_err(|_| Errno::FBIG)?;
-        match rustix::io::pwrite(&file, &bytes[offset..], at) {
+        match rustix::io::pwrite(file, &bytes[offset..], at) {
             Ok(0) => return Err(Errno::IO),
             Ok(count) => offset += count,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(file)
+    Ok(())
 }

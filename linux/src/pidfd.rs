@@ -1,6 +1,7 @@
 //! Processes by handle: a pidfd names one process for ever, a number only until it is used again.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
@@ -99,6 +100,16 @@ pub fn wait(pidfd: impl AsFd) -> Result<ExitStatus> {
 /// As [`wait`].
 pub fn try_wait(pidfd: impl AsFd) -> Result<Option<ExitStatus>> {
     wait_id(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+}
+
+/// Whether a process, child or not, has ended or does so within this time. An interrupted wait says no.
+#[must_use]
+pub fn ends_within(pidfd: impl AsFd, limit: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let pidfd = pidfd.as_fd();
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
+    poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
 }
 
 /// How a child ended, if it has; it stays to be reaped.

@@ -34,7 +34,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 #[allow(dead_code, unreachable_pub, reason = "compiled into another program, too, which uses the rest")]
-mod bare;
+pub(crate) mod bare;
 mod clone;
 mod flat;
 mod ops;
@@ -218,7 +218,8 @@ pub fn start_through<'a>(script: &'a Script, through: &Through) -> Result<Starti
     let first = 3 + through.keep.len() as u64 + 2;
     let mut descriptors = Descriptors::From(first, Vec::new());
     let words = flat::encode(script, &mut descriptors).map_err(SpawnError::descriptors)?;
-    let file = script_file(&words).map_err(SpawnError::descriptors)?;
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let file = crate::memfd::memfd(c"script", &bytes).map_err(SpawnError::descriptors)?;
     let (report, writes) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(SpawnError::descriptors)?;
     let mut keep = through.keep.clone();
@@ -292,23 +293,6 @@ impl Starting<'_> {
             }
         }
     }
-}
-
-/// The words in a file that the program can map.
-fn script_file(words: &[u64]) -> Result<OwnedFd, Errno> {
-    use rustix::fs::MemfdFlags;
-    let file = rustix::fs::memfd_create(c"script", MemfdFlags::CLOEXEC)?;
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        match rustix::io::write(&file, rest) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(count) => rest = &rest[count..],
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(file)
 }
 
 /// What the program says; none if it ended first. It writes all in one call, less than `PIPE_BUF`.

@@ -20,6 +20,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 
 use crate::proc::Procfs;
+use crate::spawn::bare::raw::CloneArgs;
 
 /// One line of `uid_map` or `gid_map`: `count` ids from `inside` on are those from `outside` on.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -135,20 +136,6 @@ const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-
-/// `struct clone_args` of `linux/sched.h`, version 0 (64 bytes).
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-}
 
 /// A child that has already exited with 0 and waits to be reaped through its pidfd, which is the only way to.
 ///

@@ -142,7 +142,7 @@ pub struct Allowed {
 }
 
 /// Parameters of `subcontainer.launch`: starts the leader, PID 1 inside.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LaunchParams {
     /// The subcontainer.

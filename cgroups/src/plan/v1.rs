@@ -1,6 +1,6 @@
 //! The files of cgroup v1 (`admin-guide/cgroup-v1/`).
 
-use super::{Setting, number, swap};
+use super::{Setting, cpuset, hugetlb, number, pids, swap};
 use crate::controller::Controller;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -16,27 +16,10 @@ pub(super) fn settings(
     match controller {
         Controller::Memory => memory(limits, &mut settings),
         Controller::Cpu => cpu(limits, &mut settings),
-        Controller::Cpuset => {
-            settings.extend(
-                limits.cpuset_cpus.as_ref().map(|cpus| Setting::new("cpusetCpus", "cpuset.cpus", cpus)),
-            );
-            settings.extend(
-                limits.cpuset_mems.as_ref().map(|mems| Setting::new("cpusetMems", "cpuset.mems", mems)),
-            );
-        }
-        Controller::Pids => {
-            settings.extend(limits.pids.map(|pids| Setting::new("pids", "pids.max", number(pids, "max"))));
-        }
+        Controller::Cpuset => cpuset(limits, &mut settings),
+        Controller::Pids => pids(limits, &mut settings),
         Controller::Io => io(limits, devices, facts, &mut settings)?,
-        Controller::Hugetlb => {
-            for limit in &limits.hugetlb {
-                let file = |kind: &str| format!("hugetlb.{}.{kind}limit_in_bytes", limit.page_size);
-                let value = number(limit.limit_bytes, "-1");
-                settings.push(Setting::new("hugetlb", file(""), &value));
-                // What is promised to mmap(2); without it the fault fails, with SIGBUS. Since 5.7.
-                settings.push(Setting::new("hugetlb", file("rsvd."), value).implied(true));
-            }
-        }
+        Controller::Hugetlb => hugetlb(limits, "limit_in_bytes", "-1", &mut settings),
     }
     Ok(settings)
 }

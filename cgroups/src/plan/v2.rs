@@ -1,6 +1,6 @@
 //! The files of cgroup v2 (`admin-guide/cgroup-v2.rst`).
 
-use super::{Setting, number, swap};
+use super::{Setting, cpuset, hugetlb, number, pids, swap};
 use crate::controller::Controller;
 use crate::limits::Limits;
 use crate::machine::{Device, Facts};
@@ -23,27 +23,10 @@ pub(super) fn settings(
                     .map(|(quota, period)| Setting::new("cpus", "cpu.max", format!("{quota} {period}"))),
             );
         }
-        Controller::Cpuset => {
-            settings.extend(
-                limits.cpuset_cpus.as_ref().map(|cpus| Setting::new("cpusetCpus", "cpuset.cpus", cpus)),
-            );
-            settings.extend(
-                limits.cpuset_mems.as_ref().map(|mems| Setting::new("cpusetMems", "cpuset.mems", mems)),
-            );
-        }
-        Controller::Pids => {
-            settings.extend(limits.pids.map(|pids| Setting::new("pids", "pids.max", number(pids, "max"))));
-        }
+        Controller::Cpuset => cpuset(limits, &mut settings),
+        Controller::Pids => pids(limits, &mut settings),
         Controller::Io => io(limits, devices, &mut settings),
-        Controller::Hugetlb => {
-            for limit in &limits.hugetlb {
-                let file = |kind: &str| format!("hugetlb.{}.{kind}max", limit.page_size);
-                let value = number(limit.limit_bytes, "max");
-                settings.push(Setting::new("hugetlb", file(""), &value));
-                // What is promised to mmap(2); without it the fault fails, with SIGBUS. Since 5.7.
-                settings.push(Setting::new("hugetlb", file("rsvd."), value).implied(true));
-            }
-        }
+        Controller::Hugetlb => hugetlb(limits, "max", "max", &mut settings),
     }
     settings
 }

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use linux::signal::Signal;
 use linux::spawn::{Program, Script, Spawned, Through};
@@ -73,12 +74,6 @@ impl InitReport {
     }
 }
 
-fn ends_within_a_second(process: &OwnedFd) -> bool {
-    let mut fds = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
-    let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&second)).is_ok_and(|ready| ready > 0)
-}
-
 /// A small process that started another in this one's stead, and outlives this one: if this one is killed, it ends
 /// everything in a group. Dropping it without [`Guard::dismiss`] has the same effect.
 #[derive(Debug)]
@@ -128,7 +123,7 @@ impl Guard {
         // If either fails the guard is gone already.
         let _gone = rustix::io::write(&self.pipe, b".");
         meanwhile();
-        if !ends_within_a_second(&self.pidfd) {
+        if !linux::pidfd::ends_within(&self.pidfd, Duration::from_secs(1)) {
             // Somebody has stopped it.
             let _gone = linux::pidfd::send_signal(&self.pidfd, Signal::KILL);
         }

@@ -140,18 +140,7 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
         return Err(Failure::new(ErrorKind::NotRunning, "run a command in", guid)
             .because(std::io::Error::other("it is not running")));
     }
-    let idle = LaunchParams {
-        guid: guid.to_owned(),
-        command: None,
-        init: false,
-        shared_dev_sys: false,
-        shared_run: false,
-        privileges: Default::default(),
-        limits: Default::default(),
-        network: Default::default(),
-        options: Default::default(),
-        streams: Default::default(),
-    };
+    let idle = LaunchParams { guid: guid.to_owned(), ..Default::default() };
     let launched = launch_leader(host, idle).await?;
     // It is set once, here.
     let _first = launched.running.implicit.set(launched.outcome);

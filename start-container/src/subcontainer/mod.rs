@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use images::{Rootfs, Store};
 use linux::fsids::AsOwner;
@@ -68,15 +68,8 @@ pub(crate) struct Leader {
     group: Group,
     /// Its root directory, as it sees it.
     root: Arc<OwnedFd>,
-    pub(crate) since: u64,
-    /// How the image beneath wants commands to be run.
-    image: ImageConfig,
-    /// What it and every command in it is allowed.
-    privileges: Privileges,
-    limits: Limits,
-    network: Network,
-    /// The machine's id that is 0 inside, if it has a user namespace.
-    first_id: Option<u32>,
+    /// What it was launched with, and what every command in it is under.
+    record: LeaderRecord,
     /// The groups for the limits.
     limited: Option<Limited>,
 }
@@ -350,14 +343,20 @@ impl Machine {
         }
         // Where nothing can be read, there may be any.
         let limited = lock.read().map_or(true, |state| state.limited());
-        self.end_all(guid, limited)?;
+        self.end_processes(guid, limited)?;
         self.networking.forget(guid)?;
         Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
         lock.remove()
     }
 
-    /// Ends everything in a subcontainer, and removes its groups.
+    /// Ends everything in a subcontainer, and takes away what was made for its leader.
     fn end_all(&self, guid: &str, limited: bool) -> Result<()> {
+        self.end_processes(guid, limited)?;
+        self.networking.release(guid)
+    }
+
+    /// Ends everything in a subcontainer, and removes its groups.
+    fn end_processes(&self, guid: &str, limited: bool) -> Result<()> {
         if let Some(group) = self.hierarchy.existing(guid)? {
             group.destroy()?;
         }
@@ -365,7 +364,7 @@ impl Machine {
             groups.remove()?;
         }
         self.hierarchy.tidy();
-        self.networking.release(guid)
+        Ok(())
     }
 
     /// As a daemon that ends: takes away what it kept for containers to come.
@@ -386,7 +385,7 @@ impl Machine {
         let lock = self.lock(guid)?;
         let state = lock.read()?;
         if let Some(leader) = self.find_leader(guid, &state)?
-            && !ended_with_its_caller(&leader, &state)
+            && !ended_with_its_caller(&leader)
         {
             let pid = leader.process.pid;
             return Err(Failure::new(
@@ -404,7 +403,7 @@ impl Machine {
         let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose()?;
         let launched = self.launch_in(guid, rootfs, launch, limited.as_ref(), &|leader| {
             let data_dir = Some(self.data_dir.clone());
-            lock.write(&State { leader: Some(leader), exited: None, data_dir, owned: state.owned })
+            lock.write(&State { leader: Some(leader.clone()), exited: None, data_dir, owned: state.owned })
         });
         if launched.is_err() {
             // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
@@ -427,7 +426,7 @@ impl Machine {
         rootfs: &Rootfs,
         launch: &Launch<'_>,
         limited: Option<&Limited>,
-        write_down: &dyn Fn(LeaderRecord) -> Result<()>,
+        write_down: &dyn Fn(&LeaderRecord) -> Result<()>,
     ) -> Result<Launched> {
         let all = self.hierarchy.subcontainer(guid)?;
         // One of its own: the guard of an earlier leader may still be at work on that one's.
@@ -512,46 +511,33 @@ impl Machine {
                 process.end();
                 Failure::new(ErrorKind::Exhausted, "read start time of process", process.pid)
             })?;
-            let name = group.location().1.to_owned();
-            let image = image.clone();
-            let guarded = guard.is_some();
-            write_down(LeaderRecord {
+            let record = LeaderRecord {
                 pid: process.pid,
                 start_time,
                 since,
-                group: name,
-                guarded,
-                image,
+                group: group.location().1.to_owned(),
+                guarded: guard.is_some(),
+                image: image.clone(),
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
                 network: launch.network.clone(),
                 first_id,
-            })
-            .inspect_err(|_| process.end())?;
+            };
+            write_down(&record).inspect_err(|_| process.end())?;
             match root_of(process.pid) {
                 // It has ended already: nothing will run in it, and its files are where they were.
-                Err(failure) if failure.kind == ErrorKind::NotFound => Ok(root),
+                Err(failure) if failure.kind == ErrorKind::NotFound => Ok((root, record)),
                 Err(failure) => {
                     process.end();
                     Err(failure)
                 }
-                Ok(root) => Ok(root),
+                Ok(root) => Ok((root, record)),
             }
         };
         match settle() {
-            Ok(root) => {
-                let leader = Leader {
-                    process,
-                    group: all,
-                    root: Arc::new(root),
-                    since,
-                    image,
-                    privileges: launch.privileges.clone(),
-                    limits: launch.limits.clone(),
-                    network: launch.network.clone(),
-                    first_id,
-                    limited: limited.cloned(),
-                };
+            Ok((root, record)) => {
+                let limited = limited.cloned();
+                let leader = Leader { process, group: all, root: Arc::new(root), record, limited };
                 Ok(Launched { leader, terminal: master, guard })
             }
             Err(failure) => {
@@ -606,18 +592,7 @@ impl Machine {
         let limited = if state.limited() { self.controllers.existing(guid)? } else { None };
         let kills = limited.as_ref().map(Limited::count_kills);
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group, kills };
-        Ok(Some(Leader {
-            process,
-            group: all,
-            root,
-            since: record.since,
-            image: record.image.clone(),
-            privileges: record.privileges.clone(),
-            limits: record.limits.clone(),
-            network: record.network.clone(),
-            first_id: record.first_id,
-            limited,
-        }))
+        Ok(Some(Leader { process, group: all, root, record: record.clone(), limited }))
     }
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
@@ -659,18 +634,19 @@ impl Machine {
         io: &Io,
         group: Group,
     ) -> Result<Started> {
-        let command = plan::Command { args, options, image: &leader.image, terminal: io.terminal.is_some() };
+        let command =
+            plan::Command { args, options, image: &leader.record.image, terminal: io.terminal.is_some() };
         let user = user::look_up(leader.root.as_fd(), command.user())?;
-        let oci = plan::process(&command, &user, &leader.privileges)?;
-        let own = |id: u32| leader.first_id.unwrap_or(0) + id;
+        let oci = plan::process(&command, &user, &leader.record.privileges)?;
+        let own = |id: u32| leader.record.first_id.unwrap_or(0) + id;
         let terminal = match io.terminal {
             Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, own(user.uid))?),
             None => None,
         };
         let (stdio, master) = streams(io, terminal, own(user.uid))?;
         let joins = leader.limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
-        let filter = leader.privileges.program();
-        let userns = leader.first_id.is_some();
+        let filter = leader.record.privileges.program();
+        let userns = leader.record.first_id.is_some();
         let script = compile::join(&oci, &leader.process.pidfd, stdio, &joins, filter, userns)?;
         let kills = leader.limited.as_ref().map(Limited::count_kills);
         let started = self.start(script, group);
@@ -734,13 +710,13 @@ impl Machine {
         let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
-                let (limits, network) = (leader.limits.clone(), leader.network.clone());
+                let (limits, network) = (leader.record.limits.clone(), leader.record.network.clone());
                 RunState::Running {
                     pid: leader.process.pid as u32,
-                    since: leader.since,
+                    since: leader.record.since,
                     process: None,
-                    allowed: Box::new(leader.privileges.allowed(limits, network)),
-                    network: match leader.network {
+                    allowed: Box::new(leader.record.privileges.allowed(limits, network)),
+                    network: match leader.record.network {
                         Network::Private { .. } => self.networking.info(rootfs.guid())?,
                         _ => None,
                     },
@@ -835,14 +811,11 @@ fn caller_lives(group: &str) -> bool {
 
 /// Whether a leader's guard ends it just now, because the command line that launched it was killed. Returns when it
 /// has.
-fn ended_with_its_caller(leader: &Leader, state: &State) -> bool {
-    let orphaned = |record: &LeaderRecord| record.guarded && !caller_lives(&record.group);
-    if !state.leader.as_ref().is_some_and(orphaned) {
-        return false;
-    }
-    let mut fds = [rustix::event::PollFd::new(&leader.process.pidfd, rustix::event::PollFlags::IN)];
-    let guards_patience = rustix::event::Timespec { tv_sec: 5, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&guards_patience)).is_ok_and(|ready| ready > 0)
+fn ended_with_its_caller(leader: &Leader) -> bool {
+    const GUARDS_PATIENCE: Duration = Duration::from_secs(5);
+    leader.record.guarded
+        && !caller_lives(&leader.record.group)
+        && linux::pidfd::ends_within(&leader.process.pidfd, GUARDS_PATIENCE)
 }
 
 /// The root directory of a process, as it sees it.
@@ -853,9 +826,7 @@ fn root_of(pid: i32) -> Result<OwnedFd> {
 }
 
 fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    linux::pidfd::ends_within(pidfd, Duration::ZERO)
 }
 
 /// Removes the proc of an earlier leader from the host side of a rootfs.

@@ -122,10 +122,6 @@ pub(super) fn cold(lab: &Lab, report: &mut Report) -> Result<()> {
     std::fs::create_dir_all(&scratch)?;
     let tree = busybox::tree();
     let number = Cell::new(0);
-    let next = || {
-        number.set(number.get() + 1);
-        number.get()
-    };
     let floor = |mode: &'static str| {
         let (tree, scratch, lab) = (&tree, &scratch, &*lab);
         move |count: usize| lab.time_floor(mode, count, &[tree, scratch])
@@ -151,10 +147,7 @@ pub(super) fn cold(lab: &Lab, report: &mut Report) -> Result<()> {
         }),
     ];
     for peer in &lab.peers {
-        let next = &next;
-        contestants.push(Contestant::new(format!("{} run", peer.name), move |count| {
-            lab.time_peer(count, || peer.run(next()))
-        }));
+        contestants.push(peer_run(lab, peer, &number));
     }
     let figures = race(lab.pace, contestants);
     report.bar(Bar::at_most(
@@ -166,6 +159,13 @@ pub(super) fn cold(lab: &Lab, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// A whole life in another engine, each container with a number of its own.
+fn peer_run<'a>(lab: &'a Lab, peer: &'a Peer, number: &'a Cell<usize>) -> Contestant<'a> {
+    Contestant::new(format!("{} run", peer.name), move |count| {
+        lab.time_peer(count, || peer.run(number.replace(number.get() + 1) + 1))
+    })
+}
+
 /// A whole life with all there is to contain somebody else's code. By itself and last: the kernel goes on taking
 /// network namespaces apart for a while, and slows down whoever mounts and unmounts meanwhile.
 pub(super) fn contained(lab: &Lab, report: &mut Report) -> Result<()> {
@@ -173,10 +173,6 @@ pub(super) fn contained(lab: &Lab, report: &mut Report) -> Result<()> {
     std::fs::create_dir_all(&scratch)?;
     let tree = busybox::tree();
     let number = Cell::new(1_000_000);
-    let next = || {
-        number.set(number.get() + 1);
-        number.get()
-    };
     let mut contestants = vec![
         Contestant::new("floor: and OCI mounts, network, seccomp", |count| {
             lab.time_floor("full", count, &[&tree, &scratch])
@@ -186,10 +182,7 @@ pub(super) fn contained(lab: &Lab, report: &mut Report) -> Result<()> {
         }),
     ];
     for peer in lab.peers.iter().filter(|peer| peer.name == "crun") {
-        let next = &next;
-        contestants.push(Contestant::new(format!("{} run", peer.name), move |count| {
-            lab.time_peer(count, || peer.run(next()))
-        }));
+        contestants.push(peer_run(lab, peer, &number));
     }
     let figures = race(lab.pace, contestants);
     report.bar(Bar::at_most(

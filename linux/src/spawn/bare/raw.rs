@@ -7,12 +7,12 @@ use super::{Result, nr};
 ///
 /// # Safety
 /// As the system call asks: pointers among the arguments are valid for what the kernel does with them.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub unsafe fn call<const N: usize>(number: usize, args: [usize; N]) -> Result<usize> {
     let [a, b, c, d, e, f] = six(args);
     let result: isize;
     // SAFETY: the kernel clobbers rcx and r11 only; the rest is the caller's contract.
+    #[cfg(target_arch = "x86_64")]
     unsafe {
         core::arch::asm!(
             "syscall",
@@ -22,19 +22,8 @@ pub unsafe fn call<const N: usize>(number: usize, args: [usize; N]) -> Result<us
             options(nostack),
         );
     }
-    check(result)
-}
-
-/// A system call. Arguments that it does not have are not looked at.
-///
-/// # Safety
-/// As the system call asks: pointers among the arguments are valid for what the kernel does with them.
-#[cfg(target_arch = "aarch64")]
-#[inline(always)]
-pub unsafe fn call<const N: usize>(number: usize, args: [usize; N]) -> Result<usize> {
-    let [a, b, c, d, e, f] = six(args);
-    let result: isize;
     // SAFETY: the kernel clobbers x0 only; the rest is the caller's contract.
+    #[cfg(target_arch = "aarch64")]
     unsafe {
         core::arch::asm!(
             "svc 0",

@@ -89,7 +89,8 @@ impl Rootfs {
                 result => result.map_err(failed("create directory of"))?,
             }
             let dir = open_dir_at(&dirs.rootfs, guid.as_str()).map_err(failed("open directory of"))?;
-            let written = record.write_new(&dir);
+            // Until it has a record: one who looks for what was cut off waits for it.
+            let written = lock_dir(&dir).map_err(failed("lock")).and_then(|_lock| record.write_new(&dir));
             if let Err(error) = written {
                 // There is no record yet that would lead anybody here.
                 _ = remove_all(&dirs.rootfs, guid.as_str());
@@ -166,9 +167,15 @@ impl Rootfs {
         }
         guids.sort();
         guids.dedup();
+        let unreadable = |guid: &str| {
+            matches!(Self::open(data_dir, guid), Err(Error::UnknownRootfs(_) | Error::Damaged { .. }))
+        };
         guids.retain(|guid| {
-            record::check_guid(guid).is_ok()
-                && matches!(Self::open(data_dir, guid), Err(Error::UnknownRootfs(_) | Error::Damaged { .. }))
+            record::check_guid(guid).is_ok() && unreadable(guid) && {
+                // Somebody may be at it just now.
+                let _lock = open_dir(&data_dir.join("rootfs").join(guid)).and_then(|dir| lock_dir(&dir));
+                unreadable(guid)
+            }
         });
         Ok(guids)
     }
@@ -241,17 +248,10 @@ impl Rootfs {
     /// A handle (`O_PATH`) on the root directory of the mounted tree. While it is open, unmounting takes a longer
     /// way: close it before [`Rootfs::destroy`].
     pub fn handle(&self) -> Result<OwnedFd> {
-        let failed = || Error::kernel("open", format!("rootfs {}", self.record.guid));
-        let path = self.path();
-        if !is_mount(&path)? {
-            return Err(failed()(Errno::NOTCONN));
-        }
-        rustix::fs::open(
-            &path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(failed())
+        // What was opened is what is looked at: unmounted meanwhile, the path is a directory of the machine.
+        mount_at(&self.path())
+            .and_then(|mount| mount.ok_or(Errno::NOTCONN))
+            .map_err(Error::kernel("open", format!("rootfs {}", self.record.guid)))
     }
 
     /// Unmounts and removes a rootfs with all that was written to it. Nothing there is fine, and so is something
@@ -319,10 +319,7 @@ impl Rootfs {
 
     /// Held until dropped; another process's destroy or mount of the same rootfs waits.
     fn lock(&self) -> Result<OwnedFd> {
-        // An own open file description: a lock on `dir` would be shared with whoever has a duplicate of it.
-        let locked = open_dir_at(&self.dir, ".")
-            .and_then(|dir| flock(&dir, FlockOperation::LockExclusive).map(|()| dir));
-        locked.map_err(Error::kernel("lock", format!("rootfs {}", self.record.guid)))
+        lock_dir(&self.dir).map_err(Error::kernel("lock", format!("rootfs {}", self.record.guid)))
     }
 
     /// Makes the overlay and attaches it.
@@ -432,6 +429,12 @@ impl Rootfs {
     }
 }
 
+/// An own open file description: a lock on `dir` would be shared with whoever has a duplicate of it.
+fn lock_dir(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let dir = open_dir_at(dir, ".")?;
+    flock(&dir, FlockOperation::LockExclusive).map(|()| dir)
+}
+
 fn make_dir(dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
     open_dir_at(dir, name)
@@ -458,10 +461,17 @@ fn remove_work(dir: &OwnedFd) -> Result<(), Errno> {
 
 /// Is something mounted at exactly this path?
 fn is_mount(path: &Path) -> Result<bool> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()).and_then(linux::mount::identify) {
-        Ok(identity) => Ok(identity.is_root),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(Error::kernel("look at", path.display().to_string())(errno)),
+    mount_at(path)
+        .map(|mount| mount.is_some())
+        .map_err(|errno| Error::kernel("look at", path.display().to_string())(errno))
+}
+
+/// A handle on the root directory of what is mounted at exactly this path.
+fn mount_at(path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(handle) => Ok(linux::mount::identify(&handle)?.is_root.then_some(handle)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }

@@ -5,6 +5,8 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use common::{Data, chain};
 use images::rootfs::Options;
@@ -229,6 +231,37 @@ fn s12_killed_at_random_moments_everything_can_be_taken_away() {
         assert!(fs::read_dir(dir.join("rootfs")).unwrap().all(|entry| entry.unwrap().file_name() == "lock"));
     }
     assert!(found > 5, "the kills came at the wrong moments: {found}");
+}
+
+#[test]
+fn s11_a_handle_is_on_the_mounted_tree_or_there_is_none() {
+    let data = Data::new();
+    small(&data);
+    let rootfs = Rootfs::create(&data.store, "small", Options::default()).unwrap();
+    let beneath = {
+        rustix::mount::unmount(rootfs.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+        let directory = fs::metadata(rootfs.path()).unwrap();
+        rootfs.ensure_mounted().unwrap();
+        directory.dev()
+    };
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                if let Ok(handle) = rootfs.handle() {
+                    // A file made through it would lie in the data directory.
+                    assert_ne!(rustix::fs::fstat(handle).unwrap().st_dev, beneath);
+                }
+            }
+        });
+        for _ in 0..300 {
+            rustix::mount::unmount(rootfs.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+            rootfs.ensure_mounted().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        asks.join().unwrap();
+    });
+    Rootfs::destroy(&data.path(), rootfs.guid()).unwrap();
 }
 
 #[test]

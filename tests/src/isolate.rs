@@ -117,9 +117,14 @@ impl Isolation {
         Self { cgroups: Cgroups::make(), scratch }
     }
 
-    /// A command that runs the program inside.
+    /// A command that runs the program inside, with no descriptor but the three: what the tests were started with must
+    /// not decide what an attack finds.
+    ///
+    /// # Panics
+    /// On a kernel before 5.11.
     #[must_use]
     pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        linux::process::close_range_on_exec(3).expect("close what was inherited");
         let mut command = Command::new("sh");
         command
             .args(["-c", ENTER, "sh"])

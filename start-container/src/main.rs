@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod host;
 mod sealed;
+mod oci;
 mod subcontainer;
 
 use std::process::ExitCode;

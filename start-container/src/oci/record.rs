@@ -125,12 +125,18 @@ impl Root {
     pub(super) fn make(&self, record: Record) -> Result<Container> {
         let path = self.place(&record.id)?;
         let fail = |errno| Failure::kernel("create", path.display(), errno);
-        make_dirs(&self.0)?;
-        match rustix::fs::mkdir(&path, Mode::from(0o711)) {
-            Err(Errno::EXIST) => {
-                return Err(Failure::new(ErrorKind::Exists, "container with given ID already exists:", &record.id));
+        loop {
+            make_dirs(&self.0)?;
+            match rustix::fs::mkdir(&path, Mode::from(0o711)) {
+                Ok(()) => break,
+                Err(Errno::EXIST) => {
+                    let step = "container with given ID already exists:";
+                    return Err(Failure::new(ErrorKind::Exists, step, &record.id));
+                }
+                // Whoever took the last container away took that with it.
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(fail(errno)),
             }
-            other => other.map_err(fail)?,
         }
         let dir = open_dir(&path).map_err(fail)?;
         rustix::fs::flock(&dir, FlockOperation::LockExclusive).map_err(fail)?;
@@ -304,6 +310,8 @@ pub(super) fn remove_directory(path: &Path) {
         let _absent = rustix::fs::unlinkat(CWD, path.join(name), rustix::fs::AtFlags::empty());
     }
     let _gone = rustix::fs::rmdir(path);
+    // The last one takes what is above with it.
+    let _others = path.parent().map(rustix::fs::rmdir);
 }
 
 fn socket() -> std::result::Result<OwnedFd, Errno> {

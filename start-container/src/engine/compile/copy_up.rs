@@ -32,22 +32,24 @@ pub(super) fn steps(
     let tmpfs = super::instance("tmpfs", options.own.set.difference(MountAttrFlags::MOUNT_ATTR_RDONLY), &options.data)
         .map_err(fail)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // The handle of a new mount is good for paths alone.
+    let top = rustix::fs::openat(&tmpfs, c".", flags, Mode::empty()).map_err(fail)?;
     let root = rustix::fs::open(rootfs, flags, Mode::empty()).map_err(fail)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(&root, target.as_c_str(), flags, Mode::empty(), resolve) {
         Ok(from) => {
             let stat = rustix::fs::fstat(&from).map_err(fail)?;
             let has_mode = options.data.iter().any(|(key, _)| key == "mode");
-            copy_directory(&from, tmpfs.as_fd(), DEEPEST).map_err(fail)?;
+            copy_directory(&from, top.as_fd(), DEEPEST).map_err(fail)?;
             if !has_mode {
-                rustix::fs::fchmod(&tmpfs, Mode::from_raw_mode(stat.st_mode)).map_err(fail)?;
+                rustix::fs::fchmod(&top, Mode::from_raw_mode(stat.st_mode)).map_err(fail)?;
             }
-            own(tmpfs.as_fd(), c"", &stat).map_err(fail)?;
+            own(top.as_fd(), c"", &stat).map_err(fail)?;
         }
         Err(Errno::NOENT) => {
             let first = extents(linux.uid_mappings().as_deref()).iter().find(|e| e.inside == 0).map(|e| e.outside);
             let uid = first.map(Uid::from_raw);
-            rustix::fs::fchown(&tmpfs, uid, uid.map(|uid| Gid::from_raw(uid.as_raw()))).map_err(fail)?;
+            rustix::fs::fchown(&top, uid, uid.map(|uid| Gid::from_raw(uid.as_raw()))).map_err(fail)?;
         }
         Err(errno) => return Err(fail(errno)),
     }

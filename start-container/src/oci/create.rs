@@ -109,6 +109,7 @@ fn run_to_its_end(
 }
 
 fn plan(context: &Context<'_>, args: &args::Create) -> Result<Planned> {
+    context.root.place(&args.id)?;
     let directory = match &args.bundle {
         Some(path) => path.canonicalize(),
         None => std::env::current_dir(),

@@ -113,7 +113,11 @@ impl Root {
         ids
     }
 
-    fn place(&self, id: &str) -> Result<PathBuf> {
+    /// Where a container is written down.
+    ///
+    /// # Errors
+    /// `Invalid`: an id that is no single plain name.
+    pub(super) fn place(&self, id: &str) -> Result<PathBuf> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
         if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(plain) {
             return Err(Failure::new(ErrorKind::Invalid, "invalid container ID", format!("{id:?}")));

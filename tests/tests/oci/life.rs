@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tests::{eventually, isolated};
@@ -72,7 +72,10 @@ fn o1_commands_run_beside_the_first_one() {
         assert!(missing.err().contains("executable file not found in $PATH"), "{}", missing.err());
 
         let pid_file = bundle.path().join("pid");
-        bundle.ours(&["exec", "-d", "--pid-file", pid_file.to_str().unwrap(), "one", "sleep", "999"]).ok();
+        // It keeps what it is given open: nobody can wait for the end of that.
+        let mut detached = bundle.runtime("ours");
+        detached.args(["exec", "-d", "--pid-file", pid_file.to_str().unwrap(), "one", "sleep", "999"]);
+        assert!(detached.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().success());
         let pid = fs::read_to_string(&pid_file).unwrap();
         let pids: Vec<u32> = serde_json::from_str(&bundle.ours(&["ps", "--format", "json", "one"]).ok().out()).unwrap();
         assert_eq!(pids.len(), 2);

@@ -153,7 +153,8 @@ impl Groups {
             let mut dir = open_top(hierarchy).map_err(fail)?;
             for part in path.components() {
                 let name = part.as_os_str().to_string_lossy();
-                if hierarchy.version == Version::V2 {
+                // Where controllers are bound to v1, others take none that v2 gives out for a machine that is neither.
+                if hierarchies.is_v2() {
                     make_available(dir.as_fd());
                 }
                 dir::make(dir.as_fd(), &name).map_err(fail)?;

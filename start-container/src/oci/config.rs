@@ -115,6 +115,15 @@ fn check(spec: &Spec) -> Result<()> {
     }
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "missing"))?;
     check_process(process)?;
+    if let Some(linux) = spec.linux() {
+        // Refused, not dropped: what was asked for would not hold.
+        if linux.intel_rdt().is_some() {
+            return Err(invalid("linux.intelRdt", "is not supported"));
+        }
+        if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+            return Err(invalid("linux.netDevices", "is not supported"));
+        }
+    }
     let has = |typ: Ns| {
         let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
         namespaces.into_iter().any(|namespace| namespace.typ() == typ)

@@ -52,10 +52,10 @@ pub(super) fn create(context: &Context<'_>, args: &args::Create) -> Result<()> {
     console::check(process, args.console_socket.as_deref(), true)?;
     let keep = preserved(args.preserve_fds)?;
     let mut container = record(context, args, &plan)?;
-    let made = build(context, args, &plan, &mut container, &init, keep, true, |made, container| {
-        tell(args, &made, container)
+    let made = build(args, &plan, &mut container, &init, keep, true, |made, _| {
+        tell(args, &made)
     });
-    made.map_err(|failure| undone(container, failure))
+    made.map_err(|failure| undone(context, container, failure))
 }
 
 /// Returns the exit code of the container's process; 0 when it is left running.
@@ -67,11 +67,11 @@ pub(super) fn run(context: &Context<'_>, args: &args::Run) -> Result<u8> {
     let keep = preserved(args.create.preserve_fds)?;
     let signals = if args.detach { None } else { Some(foreground::block_signals()?) };
     let mut container = record(context, &args.create, &plan)?;
-    let result = build(context, &args.create, &plan, &mut container, &init, keep, false, |made, container| {
-        run_to_its_end(context, args, made, container, &init, signals)
+    let result = build(&args.create, &plan, &mut container, &init, keep, false, |made, container| {
+        run_to_its_end(args, made, container, &init, signals)
     });
     match result {
-        Err(failure) => Err(undone(container, failure)),
+        Err(failure) => Err(undone(context, container, failure)),
         Ok(None) => Ok(0),
         Ok(Some(code)) => {
             if !args.keep {
@@ -83,7 +83,6 @@ pub(super) fn run(context: &Context<'_>, args: &args::Run) -> Result<u8> {
 }
 
 fn run_to_its_end(
-    context: &Context<'_>,
     args: &args::Run,
     mut made: Made<'_>,
     container: &mut Container,
@@ -91,7 +90,7 @@ fn run_to_its_end(
     signals: Option<SignalFd>,
 ) -> Result<Option<u8>> {
     if args.create.console_socket.is_some() || args.detach {
-        tell(&args.create, &made, container)?;
+        tell(&args.create, &made)?;
     } else if let Some(path) = &args.create.pid_file {
         write_pid(path, &made.child.process)?;
     }
@@ -104,7 +103,6 @@ fn run_to_its_end(
     let Some(signals) = signals else { return Ok(None) };
     let own = args.create.console_socket.is_none();
     let code = foreground::wait(made.child.into_process(), made.master.filter(|_| own), &signals)?;
-    let _still = context;
     Ok(Some(code))
 }
 
@@ -209,7 +207,6 @@ fn record(context: &Context<'_>, args: &args::Create, plan: &Planned) -> Result<
 /// at hand; where anything fails, it is ended.
 #[allow(clippy::too_many_arguments, reason = "each is one thing, and they are passed once")]
 fn build<T>(
-    context: &Context<'_>,
     args: &args::Create,
     plan: &Planned,
     container: &mut Container,
@@ -260,7 +257,7 @@ fn build<T>(
     };
     let mut child = apart::start(&compiled.script, &start).map_err(not_started)?;
     drop(start);
-    let result = pass_points(context, container, &mut child, init, linux);
+    let result = pass_points(container, &mut child, init, linux);
     if let Err(failure) = result {
         child.kill();
         return Err(failure);
@@ -279,7 +276,6 @@ fn build<T>(
 
 /// From the clone of the child until it waits to be started.
 fn pass_points(
-    context: &Context<'_>,
     container: &mut Container,
     child: &mut apart::Child<'_>,
     init: &Init,
@@ -309,7 +305,6 @@ fn pass_points(
             Word::At(_) => {}
         }
         child.answer().map_err(|_gone| gone())?;
-        let _said = context;
     }
 }
 
@@ -326,7 +321,7 @@ fn view(hierarchies: &Hierarchies, own: &Groups) -> GroupView {
 }
 
 /// Gives the engine what it asked for of a container that is there.
-fn tell(args: &args::Create, made: &Made<'_>, _container: &Container) -> Result<()> {
+fn tell(args: &args::Create, made: &Made<'_>) -> Result<()> {
     if let (Some(path), Some(master)) = (&args.console_socket, &made.master) {
         console::send(path, master.as_fd(), "terminal")?;
     }
@@ -348,17 +343,19 @@ pub(super) fn write_pid(path: &Path, process: &linux::spawn::Spawned) -> Result<
     std::fs::rename(&new, path).map_err(fail)
 }
 
-/// Takes back what was made of a container that failed.
-fn undone(container: Container, failure: Failure) -> Failure {
-    if let Err(other) = manage::remove_all(&container) {
-        return failure_with(failure, &other);
+/// Takes back what was made of a container that failed. Once it had a process, its hooks are told, too.
+fn undone(context: &Context<'_>, container: Container, failure: Failure) -> Failure {
+    let done = match container.record.process {
+        Some(_) => manage::take_away(context, container),
+        None => manage::remove_all(&container),
+    };
+    match done {
+        Ok(()) => failure,
+        Err(other) => {
+            let text = format!("{} (and then: {})", failure.sentence(), other.sentence());
+            Failure::new(failure.kind, text, "")
+        }
     }
-    failure
-}
-
-fn failure_with(failure: Failure, other: &Failure) -> Failure {
-    let text = format!("{} (and then: {})", failure.sentence(), other.sentence());
-    Failure::new(failure.kind, text, "")
 }
 
 /// A process that could not be started, in the words that engines look for.

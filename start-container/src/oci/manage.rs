@@ -126,7 +126,7 @@ pub(super) fn delete(context: &Context<'_>, id: &str, force: bool) -> Result<()>
         Err(failure) => return Err(failure),
     };
     let status = container.status();
-    if !force && !matches!(status, Status::Stopped | Status::Created) {
+    if !force && status != Status::Stopped {
         let text = format!("cannot delete container {id} that is not stopped: {}", status.name());
         return Err(Failure::new(ErrorKind::Busy, text, ""));
     }

@@ -43,7 +43,7 @@ mod record;
 mod start;
 mod template;
 
-use crate::error::{Failure, Result};
+use crate::error::Result;
 
 /// Names by which this program is an OCI runtime.
 const NAMES: [&str; 3] = ["start-container-oci", "runc", "crun"];
@@ -79,15 +79,10 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.run(&log) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            log.error(&sentence(&failure));
+            log.error(&failure.sentence());
             ExitCode::from(own_failure)
         }
     }
-}
-
-/// A failure in the words that engines look for.
-fn sentence(failure: &Failure) -> String {
-    failure.sentence()
 }
 
 impl args::Cli {

@@ -27,6 +27,8 @@ fn o1_a_container_is_created_started_killed_and_deleted() {
         assert_eq!(state["pid"].to_string(), fs::read_to_string(&pid_file).unwrap());
         assert_eq!(bundle.said(), "", "nothing runs before start");
         assert_eq!(bundle.status("one"), "created", "looking does not start it");
+        let early = bundle.ours(&["delete", "one"]);
+        assert!(early.code != 0 && early.err().contains("not stopped: created"), "{}", early.err());
 
         let again = bundle.create("one", &[]);
         assert!(again.code != 0 && again.err().contains("already exists"), "{}", again.err());

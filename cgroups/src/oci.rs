@@ -50,8 +50,20 @@ pub struct Hierarchy {
 pub struct Hierarchies(Vec<Hierarchy>);
 
 const V1_OPTIONS: [&str; 14] = [
-    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "net_cls", "net_prio",
-    "perf_event", "pids", "rdma",
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "misc",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+    "rdma",
 ];
 
 impl Hierarchies {
@@ -188,7 +200,8 @@ impl Groups {
         let open = |part: &Part| {
             let dir = dir::open_dir(part.dir.as_fd(), &path.to_string_lossy());
             let label = part.label();
-            let dir = dir.map_err(|source| Error::Read { file: path.display().to_string(), group: label, source })?;
+            let dir =
+                dir.map_err(|source| Error::Read { file: path.display().to_string(), group: label, source })?;
             Ok(Part { hierarchy: part.hierarchy.clone(), path: part.path.join(path), dir })
         };
         Ok(Self { parts: self.parts.iter().map(open).collect::<Result<_>>()? })
@@ -223,7 +236,12 @@ impl Groups {
             }
         } else if let Some(part) = self.parts.iter().find(|part| part.hierarchy.version == Version::V2) {
             let program = bpf::program(&rules);
-            let fail = |source| Error::Write { file: "devices".into(), value: "program".into(), group: part.label(), source };
+            let fail = |source| Error::Write {
+                file: "devices".into(),
+                value: "program".into(),
+                group: part.label(),
+                source,
+            };
             linux::bpf::replace_device_filter(part.dir.as_fd(), &program).map_err(fail)?;
         }
         Ok(())
@@ -275,7 +293,8 @@ impl Groups {
     #[must_use]
     pub fn processes(&self) -> Vec<i32> {
         let part = self.parts.iter().find(|part| part.has("pids")).or_else(|| self.parts.first());
-        let mut pids = part.map(|part| dir::processes(part.dir.as_fd()).unwrap_or_default()).unwrap_or_default();
+        let mut pids =
+            part.map(|part| dir::processes(part.dir.as_fd()).unwrap_or_default()).unwrap_or_default();
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -434,7 +453,12 @@ struct Setting {
 }
 
 impl Setting {
-    fn new(field: &'static str, controller: &'static str, file: impl Into<String>, value: impl ToString) -> Self {
+    fn new(
+        field: &'static str,
+        controller: &'static str,
+        file: impl Into<String>,
+        value: impl ToString,
+    ) -> Self {
         let (file, value) = (file.into(), value.to_string());
         Self { field, controller, file, value, optional: false, or: None }
     }
@@ -458,17 +482,20 @@ impl Part {
             Version::V2 => {
                 // Every group of v2 counts processor time and has `cgroup.*`, without any controller.
                 controller == "cgroup"
-                    || self.read("cgroup.controllers").is_ok_and(|text| {
-                        text.split_ascii_whitespace().any(|there| there == controller)
-                    })
+                    || self
+                        .read("cgroup.controllers")
+                        .is_ok_and(|text| text.split_ascii_whitespace().any(|there| there == controller))
             }
         }
     }
 
     fn join_file(&self) -> Result<OwnedFd> {
         let file = if self.hierarchy.version == Version::V1 { "tasks" } else { "cgroup.procs" };
-        dir::open(self.dir.as_fd(), file, OFlags::WRONLY)
-            .map_err(|source| Error::Read { file: file.into(), group: self.label(), source })
+        dir::open(self.dir.as_fd(), file, OFlags::WRONLY).map_err(|source| Error::Read {
+            file: file.into(),
+            group: self.label(),
+            source,
+        })
     }
 
     fn write(&self, file: &str, value: &str) -> Result<()> {
@@ -500,7 +527,9 @@ fn open_top(hierarchy: &Hierarchy) -> Result<OwnedFd, Errno> {
 /// Every controller that a directory of v2 has, for those beneath. A group with processes of its own refuses: then what
 /// needs the controller says so.
 fn make_available(dir: BorrowedFd<'_>) {
-    let (Ok(has), Ok(gives)) = (dir::read(dir, "cgroup.controllers"), dir::read(dir, "cgroup.subtree_control")) else {
+    let (Ok(has), Ok(gives)) =
+        (dir::read(dir, "cgroup.controllers"), dir::read(dir, "cgroup.subtree_control"))
+    else {
         return;
     };
     for controller in has.split_ascii_whitespace() {

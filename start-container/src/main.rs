@@ -12,8 +12,8 @@ mod cli;
 mod engine;
 mod error;
 mod host;
-mod sealed;
 mod oci;
+mod sealed;
 mod subcontainer;
 
 use std::process::ExitCode;

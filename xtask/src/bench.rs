@@ -4,8 +4,8 @@
 //! Owns its own harness, in namespaces and cgroups of its own: what other engines leave behind goes with those.
 //! Never compares numbers of different runs: the speed of a machine may change by half between two minutes.
 
-mod import;
 mod bundles;
+mod import;
 mod lab;
 mod node;
 mod peers;

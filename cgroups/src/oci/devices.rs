@@ -44,7 +44,9 @@ pub(super) fn rules(asked: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
 }
 
 fn read(rule: &LinuxDeviceCgroup) -> Result<Rule> {
-    let bad = |field: &str, value: String| Error::invalid(format!("devices.{field}"), format!("{value} makes no sense"));
+    let bad = |field: &str, value: String| {
+        Error::invalid(format!("devices.{field}"), format!("{value} makes no sense"))
+    };
     let kind = match rule.typ() {
         None | Some(LinuxDeviceType::A) => None,
         Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some('c'),

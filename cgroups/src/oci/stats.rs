@@ -145,7 +145,11 @@ impl Groups {
     #[must_use]
     pub fn stats(&self) -> OciStats {
         let mut stats = OciStats::default();
-        if self.is_v2() { self.v2(&mut stats) } else { self.v1(&mut stats) }
+        if self.is_v2() {
+            self.v2(&mut stats)
+        } else {
+            self.v1(&mut stats)
+        }
         stats
     }
 
@@ -190,12 +194,12 @@ impl Groups {
             kernel: memory("kmem."),
             raw,
         };
-        stats.pids = Pids {
-            current: self.number("pids", "pids.current"),
-            limit: self.number("pids", "pids.max"),
-        };
+        stats.pids =
+            Pids { current: self.number("pids", "pids.current"), limit: self.number("pids", "pids.max") };
         stats.blkio = Blkio {
-            io_service_bytes_recursive: table(&self.text("blkio", "blkio.throttle.io_service_bytes_recursive")),
+            io_service_bytes_recursive: table(
+                &self.text("blkio", "blkio.throttle.io_service_bytes_recursive"),
+            ),
             io_serviced_recursive: table(&self.text("blkio", "blkio.throttle.io_serviced_recursive")),
         };
     }
@@ -234,10 +238,8 @@ impl Groups {
             kernel: MemoryUse::default(),
             raw,
         };
-        stats.pids = Pids {
-            current: self.number("pids", "pids.current"),
-            limit: self.number("pids", "pids.max"),
-        };
+        stats.pids =
+            Pids { current: self.number("pids", "pids.current"), limit: self.number("pids", "pids.max") };
         for line in self.text("io", "io.stat").lines() {
             let mut words = line.split_ascii_whitespace();
             let Some((major, minor)) = words.next().and_then(parse_device) else { continue };

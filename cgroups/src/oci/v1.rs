@@ -122,7 +122,8 @@ pub(super) fn pids(limit: i64) -> Setting {
 }
 
 fn block_io(block_io: &LinuxBlockIo, settings: &mut Vec<Setting>) {
-    let file = |field, file: &str, value: String| Setting::new(field, "blkio", format!("blkio.{file}"), value);
+    let file =
+        |field, file: &str, value: String| Setting::new(field, "blkio", format!("blkio.{file}"), value);
     if let Some(weight) = block_io.weight().filter(|weight| *weight != 0) {
         let weight = weight.to_string();
         let old = file("blockIO.weight", "weight", weight.clone());
@@ -135,7 +136,8 @@ fn block_io(block_io: &LinuxBlockIo, settings: &mut Vec<Setting>) {
         let at = format!("{}:{}", device.major(), device.minor());
         if let Some(weight) = device.weight() {
             let old = file("blockIO.weightDevice", "weight_device", format!("{at} {weight}"));
-            settings.push(file("blockIO.weightDevice", "bfq.weight_device", format!("{at} {weight}")).or(old));
+            settings
+                .push(file("blockIO.weightDevice", "bfq.weight_device", format!("{at} {weight}")).or(old));
         }
         if let Some(weight) = device.leaf_weight() {
             settings.push(file("blockIO.weightDevice", "leaf_weight_device", format!("{at} {weight}")));
@@ -145,7 +147,11 @@ fn block_io(block_io: &LinuxBlockIo, settings: &mut Vec<Setting>) {
         ("blockIO.throttleReadBpsDevice", "throttle.read_bps_device", block_io.throttle_read_bps_device()),
         ("blockIO.throttleWriteBpsDevice", "throttle.write_bps_device", block_io.throttle_write_bps_device()),
         ("blockIO.throttleReadIOPSDevice", "throttle.read_iops_device", block_io.throttle_read_iops_device()),
-        ("blockIO.throttleWriteIOPSDevice", "throttle.write_iops_device", block_io.throttle_write_iops_device()),
+        (
+            "blockIO.throttleWriteIOPSDevice",
+            "throttle.write_iops_device",
+            block_io.throttle_write_iops_device(),
+        ),
     ];
     for (field, name, table) in tables {
         for entry in table.iter().flatten() {

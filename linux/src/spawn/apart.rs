@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::Pid;
 
+use super::bare;
 use super::bare::child::{Report, stage};
 use super::flat::{self, Descriptors};
 use super::{FailedStep, Op, Program, Script, SpawnError, Spawned, reap, spawn};
@@ -60,6 +61,8 @@ pub struct Child<'a> {
 pub enum Word {
     /// It waits at a point ([`Op::Sync`]) for an answer.
     At(u64),
+    /// It waits for an answer with a filter of system calls on, whose listener is for an agent: this descriptor of it.
+    Listener(i32),
     /// It waits to be started.
     Ready,
     /// It has become its program, or has been killed.
@@ -71,19 +74,14 @@ pub enum Word {
 /// # Errors
 /// The first step that failed.
 pub fn start<'a>(script: &'a Script, start: &Start) -> Result<Child<'a>, SpawnError> {
-    let (talk, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(SpawnError::descriptors)?;
+    let (talk, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(SpawnError::descriptors)?;
     let theirs = Arc::new(theirs);
     // Above all that the child moves its own to.
     let first = flat::lowest_free(script).max(5);
     let mut descriptors = Descriptors::From(first, Vec::new());
-    let apart =
-        flat::Apart { before: &start.before, report: &theirs, listener: start.listener.as_ref() };
+    let apart = flat::Apart { before: &start.before, report: &theirs, listener: start.listener.as_ref() };
     let words = flat::encode(script, Some(&apart), &mut descriptors).map_err(SpawnError::descriptors)?;
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let file = crate::memfd::memfd(c"script", &bytes).map_err(SpawnError::descriptors)?;
@@ -136,7 +134,7 @@ impl Child<'_> {
         let report = if self.early.is_empty() { hear(&self.talk) } else { Some(self.early.remove(0)) };
         let Some(report) = report else { return Ok(Word::Silence) };
         match report.stage {
-            stage::SYNC => Ok(Word::At(report.step)),
+            stage::SYNC => Ok(point(report.step)),
             stage::READY => Ok(Word::Ready),
             _ => {
                 reap(&self.process.pidfd);
@@ -176,21 +174,30 @@ pub fn answer(socket: impl AsFd) -> Result<(), Errno> {
     rustix::net::send(socket, &word, SendFlags::NOSIGNAL).map(drop)
 }
 
-/// Waits until a child that was told to go on through `socket` runs its program.
+/// Waits for what a child that was told to go on through `socket` says next; silence, when it runs its program.
 ///
 /// # Errors
-/// `script` is what it was made of, as far as that is known; the step that failed.
-pub fn started(socket: &OwnedFd) -> Result<(), (FailedStart, Errno)> {
-    match hear(socket) {
-        None => Ok(()),
-        Some(report) => {
-            let step = match report.stage {
-                stage::EXEC => FailedStart::Exec,
-                _ => FailedStart::Step(report.step),
-            };
-            Err((step, Errno::from_raw_os_error(report.errno as i32)))
-        }
-    }
+/// The step that failed.
+pub fn hear_started(socket: &OwnedFd) -> Result<Word, (FailedStart, Errno)> {
+    let Some(report) = hear(socket) else { return Ok(Word::Silence) };
+    let step = match report.stage {
+        stage::SYNC => return Ok(point(report.step)),
+        stage::EXEC => FailedStart::Exec,
+        _ => FailedStart::Step(report.step),
+    };
+    Err((step, Errno::from_raw_os_error(report.errno as i32)))
+}
+
+fn point(step: u64) -> Word {
+    if step & 0xff == bare::talk::LISTENER { Word::Listener((step >> 8) as i32) } else { Word::At(step) }
+}
+
+/// A copy of a descriptor of another process. `pidfd_getfd(2)`, Linux 5.6.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_PTRACE` over it, `EBADF`, `ESRCH`.
+pub fn copy_descriptor(process: impl AsFd, number: i32) -> Result<OwnedFd, Errno> {
+    rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty())
 }
 
 /// What failed after a child was told to go on.
@@ -214,10 +221,8 @@ fn failure(script: &Script, before: &[Op], report: &Report) -> SpawnError {
 /// One message; none when there will be no more.
 fn hear(socket: &OwnedFd) -> Option<Report> {
     let mut bytes = [0; 24];
-    let (count, _) = rustix::io::retry_on_intr(|| {
-        rustix::net::recv(socket, &mut bytes[..], RecvFlags::empty())
-    })
-    .ok()?;
+    let (count, _) =
+        rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut bytes[..], RecvFlags::empty())).ok()?;
     if count != bytes.len() {
         return None;
     }

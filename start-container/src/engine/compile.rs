@@ -151,8 +151,7 @@ pub(crate) fn join(
 /// A namespace with the Spec's id mappings, if it has any.
 fn user_namespace(spec: &Spec) -> Result<Option<OwnedFd>> {
     let Some(linux) = spec.linux().as_ref() else { return Ok(None) };
-    let (uid, gid) =
-        (extents(linux.uid_mappings().as_deref()), extents(linux.gid_mappings().as_deref()));
+    let (uid, gid) = (extents(linux.uid_mappings().as_deref()), extents(linux.gid_mappings().as_deref()));
     if uid.is_empty() && gid.is_empty() {
         return Ok(None);
     }
@@ -164,7 +163,11 @@ fn user_namespace(spec: &Spec) -> Result<Option<OwnedFd>> {
 }
 
 /// What launch and exec share: everything after the namespaces.
-pub(crate) fn command(process: &Process, stdio: [Arc<OwnedFd>; 3], filter: Option<&Program>) -> Result<Script> {
+pub(crate) fn command(
+    process: &Process,
+    stdio: [Arc<OwnedFd>; 3],
+    filter: Option<&Program>,
+) -> Result<Script> {
     let mut closed_ops = Vec::with_capacity(6);
     // Its standard input is the container's by now: that is what becomes the controlling terminal.
     closed_ops.push(Op::Session { controlling_terminal: process.terminal() == Some(true) });

@@ -31,9 +31,8 @@ pub(super) fn read_process(path: &Path, log: &Log) -> Result<Process> {
 
 /// Reads a value from a file, or from standard input if that is named `-`.
 pub(super) fn read_json(path: &Path) -> Result<Value> {
-    let fail = |error: std::io::Error| {
-        Failure::new(ErrorKind::NotFound, "read", path.display()).because(error)
-    };
+    let fail =
+        |error: std::io::Error| Failure::new(ErrorKind::NotFound, "read", path.display()).because(error);
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin()).map_err(fail)?
     } else {
@@ -152,7 +151,10 @@ fn check_process(process: &Process) -> Result<()> {
     let mut seen = Vec::new();
     for (index, limit) in process.rlimits().iter().flatten().enumerate() {
         if seen.contains(&limit.typ()) {
-            return Err(invalid(&format!("process.rlimits[{index}].type"), &format!("{} is there twice", limit.typ())));
+            return Err(invalid(
+                &format!("process.rlimits[{index}].type"),
+                &format!("{} is there twice", limit.typ()),
+            ));
         }
         if limit.soft() > limit.hard() {
             return Err(invalid(&format!("process.rlimits[{index}].soft"), "is above the hard limit"));
@@ -206,7 +208,8 @@ mod tests {
 
     #[test]
     fn o1_a_capability_that_nobody_knows_is_left_out() {
-        let mut process = json!({"args": ["true"], "cwd": "/", "capabilities": {"bounding": ["CAP_KILL", "CAP_FLY"]}});
+        let mut process =
+            json!({"args": ["true"], "cwd": "/", "capabilities": {"bounding": ["CAP_KILL", "CAP_FLY"]}});
         complete_process(&mut process, &log());
         assert_eq!(process["capabilities"]["bounding"], json!(["CAP_KILL"]));
     }

@@ -113,7 +113,8 @@ fn own(process: &Process, spec: &Spec) -> Result<[Arc<OwnedFd>; 3]> {
             Err(rustix::io::Errno::BADF) => crate::engine::dev_null()?,
             other => other.map_err(|errno| Failure::kernel("copy standard stream", "", errno))?,
         };
-        let stat = rustix::fs::fstat(&copy).map_err(|errno| Failure::kernel("look at standard stream", "", errno))?;
+        let stat = rustix::fs::fstat(&copy)
+            .map_err(|errno| Failure::kernel("look at standard stream", "", errno))?;
         if stat.st_rdev != null && stat.st_uid != owner {
             // Not every kind can be given, and the process may do without.
             let _kept = rustix::fs::fchown(&copy, Some(rustix::fs::Uid::from_raw(owner)), None);
@@ -134,7 +135,11 @@ pub(super) fn send(path: &Path, fd: BorrowedFd<'_>, what: &str) -> Result<()> {
 }
 
 /// Sends a descriptor with a message.
-pub(super) fn pass(socket: &impl AsFd, fd: BorrowedFd<'_>, message: &[u8]) -> std::result::Result<(), rustix::io::Errno> {
+pub(super) fn pass(
+    socket: &impl AsFd,
+    fd: BorrowedFd<'_>,
+    message: &[u8],
+) -> std::result::Result<(), rustix::io::Errno> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];

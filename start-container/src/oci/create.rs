@@ -21,7 +21,7 @@ use super::console::{self, Streams};
 use super::exec::Joined;
 use super::log::{self, Log};
 use super::record::{Container, ProcessRecord, Record, Status};
-use super::{Context, args, foreground, groups, hooks, manage, start};
+use super::{Context, agent, args, foreground, groups, hooks, manage, start};
 use crate::engine::compile::bundle::{self, Bundle, HOOKS};
 use crate::engine::compile::mounts::{GroupView, V1View};
 use crate::engine::compile::namespaces::Namespaces;
@@ -52,9 +52,7 @@ pub(super) fn create(context: &Context<'_>, args: &args::Create) -> Result<()> {
     console::check(process, args.console_socket.as_deref(), true)?;
     let keep = preserved(args.preserve_fds)?;
     let mut container = record(context, args, &plan)?;
-    let made = build(args, &plan, &mut container, &init, keep, true, |made, _| {
-        tell(args, &made)
-    });
+    let made = build(args, &plan, &mut container, &init, keep, true, |made, _| tell(args, &made));
     made.map_err(|failure| undone(context, container, failure))
 }
 
@@ -96,8 +94,16 @@ fn run_to_its_end(
     }
     start::inside(container, init)?;
     made.child.answer().map_err(|errno| Failure::kernel("start", "container process", errno))?;
-    if let Word::At(_) | Word::Ready = made.child.listen().map_err(not_started)? {
-        return Err(Failure::new(ErrorKind::Internal, "start", "container process"));
+    loop {
+        match made.child.listen().map_err(not_started)? {
+            Word::Silence => break,
+            Word::Listener(number) => {
+                let process = made.child.process.pidfd.as_fd();
+                agent::give(container, Status::Running, made.child.process.pid, process, number)?;
+            }
+            Word::At(_) | Word::Ready => {}
+        }
+        made.child.answer().map_err(|errno| Failure::kernel("start", "container process", errno))?;
     }
     start::after(container)?;
     let Some(signals) = signals else { return Ok(None) };
@@ -130,6 +136,11 @@ fn plan(context: &Context<'_>, args: &args::Create) -> Result<Planned> {
         let handle = rustix::fs::open(&rootfs, flags, Mode::empty())
             .map_err(|errno| Failure::kernel("open root.path", rootfs.display(), errno))?;
         add_home(process, handle.as_fd())?;
+        if let Some(count) = activated().filter(|count| *count > 0) {
+            let mut env = process.env().clone().unwrap_or_default();
+            env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+            process.set_env(Some(env));
+        }
     }
     Ok(Planned { spec, directory, rootfs, filter, cgroup })
 }
@@ -146,13 +157,14 @@ pub(super) fn filter(spec: &mut Spec, log: &Log) -> Result<Option<Program>> {
         return Ok(None);
     };
     loop {
-        match seccomp::compile(filter) {
+        match seccomp::compile_for_agent(filter) {
             Ok(program) => return Ok(Some(program)),
             Err(seccomp::Error::UnknownSyscall(unknown)) => {
                 log.warn(&format!("linux.seccomp: nobody knows the system call {unknown}, it is ignored"));
                 let mut rules = filter.syscalls().clone().unwrap_or_default();
                 for rule in &mut rules {
-                    let names = rule.names().iter().filter(|name| **name != unknown).cloned().collect::<Vec<_>>();
+                    let names =
+                        rule.names().iter().filter(|name| **name != unknown).cloned().collect::<Vec<_>>();
                     rule.set_names(names);
                 }
                 rules.retain(|rule| !rule.names().is_empty());
@@ -169,16 +181,22 @@ pub(super) fn add_home(process: &mut Process, root: std::os::fd::BorrowedFd<'_>)
         return Ok(());
     }
     // A passwd that cannot be read says nothing.
-    let home = user::look_up(root, &process.user().uid().to_string()).map_or_else(|_| "/".into(), |user| user.home);
+    let home =
+        user::look_up(root, &process.user().uid().to_string()).map_or_else(|_| "/".into(), |user| user.home);
     let mut env = process.env().clone().unwrap_or_default();
     env.push(format!("HOME={home}"));
     process.set_env(Some(env));
     Ok(())
 }
 
+/// How many descriptors systemd's socket activation has left us with.
+fn activated() -> Option<u32> {
+    std::env::var("LISTEN_FDS").ok()?.parse().ok()
+}
+
 /// Descriptors 3 to 3+count-1, and those of systemd's socket activation.
 pub(super) fn preserved(count: u32) -> Result<Vec<Arc<OwnedFd>>> {
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
+    let listen = activated().unwrap_or(0);
     let all = 3..3 + count.saturating_add(listen).min(1 << 16);
     let copy = |number: u32| {
         linux::process::inherited(number)
@@ -220,7 +238,8 @@ fn build<T>(
     let process = plan.process()?;
     let hierarchies = groups::hierarchies()?;
     let own = Groups::create(&hierarchies, &plan.cgroup).map_err(Failure::from)?;
-    let resources = plan.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    let resources =
+        plan.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
     own.apply(&resources, false).map_err(Failure::from)?;
     let namespaces = Namespaces::open(linux)?;
     let Streams { stdio, master, terminal } = console::of_container(&plan.spec, process)?;
@@ -229,7 +248,8 @@ fn build<T>(
     let unified = namespaces.user.is_some();
     let joins = own.join_files(unified).map_err(Failure::from)?.into_iter().map(Arc::new).collect();
     let cgroup = own.cgroup2().filter(|_| !unified).map(|dir| dir.try_clone_to_owned()).transpose();
-    let cgroup = cgroup.map_err(|error| Failure::new(ErrorKind::Kernel, "open", "control group").because(error))?;
+    let cgroup =
+        cgroup.map_err(|error| Failure::new(ErrorKind::Kernel, "open", "control group").because(error))?;
     let has_hooks = ["prestart", "createRuntime", "createContainer"]
         .iter()
         .any(|point| !hooks::of(&plan.spec, point).is_empty());
@@ -249,12 +269,8 @@ fn build<T>(
         stdio,
         keep,
     })?;
-    let start = apart::Start {
-        program: init.get()?,
-        null: Arc::new(dev_null()?),
-        before: compiled.before,
-        listener,
-    };
+    let start =
+        apart::Start { program: init.get()?, null: Arc::new(dev_null()?), before: compiled.before, listener };
     let mut child = apart::start(&compiled.script, &start).map_err(not_started)?;
     drop(start);
     let result = pass_points(container, &mut child, init, linux);
@@ -302,7 +318,7 @@ fn pass_points(
                     hooks::run_inside("createContainer", inside, &state, &joined, init, &[])?;
                 }
             }
-            Word::At(_) => {}
+            Word::At(_) | Word::Listener(_) => {}
         }
         child.answer().map_err(|_gone| gone())?;
     }
@@ -314,9 +330,10 @@ fn view(hierarchies: &Hierarchies, own: &Groups) -> GroupView {
         let group = own.directories().next().map(|(_, dir)| dir);
         return GroupView { v1: Vec::new(), v2: group };
     }
-    let v1 = own.directories().filter(|(hierarchy, _)| !hierarchy.options.is_empty()).map(|(hierarchy, group)| {
-        V1View { name: hierarchy.name.clone(), options: hierarchy.options.clone(), group }
-    });
+    let v1 =
+        own.directories().filter(|(hierarchy, _)| !hierarchy.options.is_empty()).map(|(hierarchy, group)| {
+            V1View { name: hierarchy.name.clone(), options: hierarchy.options.clone(), group }
+        });
     GroupView { v1: v1.collect(), v2: None }
 }
 
@@ -336,7 +353,8 @@ fn tell(args: &args::Create, made: &Made<'_>) -> Result<()> {
 
 /// Whole or not at all.
 pub(super) fn write_pid(path: &Path, process: &linux::spawn::Spawned) -> Result<()> {
-    let fail = |error: std::io::Error| Failure::new(ErrorKind::Kernel, "write", path.display()).because(error);
+    let fail =
+        |error: std::io::Error| Failure::new(ErrorKind::Kernel, "write", path.display()).because(error);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}.new"));
     std::fs::write(&new, process.pid.as_raw_nonzero().to_string()).map_err(fail)?;
@@ -369,9 +387,12 @@ pub(super) fn not_started(error: SpawnError) -> Failure {
 
 /// A program that cannot be executed, in the words that engines look for.
 pub(super) fn not_executed(program: &str, errno: Errno) -> Failure {
-    let kind = if errno == Errno::NOENT { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable };
+    let kind =
+        if errno == Errno::NOENT { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable };
     let why = match errno {
-        Errno::NOENT | Errno::NOTDIR if !program.contains('/') => "executable file not found in $PATH".to_owned(),
+        Errno::NOENT | Errno::NOTDIR if !program.contains('/') => {
+            "executable file not found in $PATH".to_owned()
+        }
         Errno::NOENT | Errno::NOTDIR => format!("stat {program}: no such file or directory"),
         Errno::ACCESS => "permission denied".to_owned(),
         Errno::NOEXEC => "exec format error".to_owned(),

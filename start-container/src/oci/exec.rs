@@ -14,7 +14,7 @@ use super::config::{self, invalid};
 use super::console::{self, Streams};
 use super::create::{add_home, filter, not_started, preserved, write_pid};
 use super::record::{Container, Status};
-use super::{Context, args, foreground, groups};
+use super::{Context, agent, args, foreground, groups};
 use crate::engine::compile::bundle;
 use crate::engine::compile::namespaces::{TYPES, flag};
 use crate::engine::compile::process::processors;
@@ -76,7 +76,8 @@ impl Joined {
         }
         if together != 0 {
             let pid = rustix::process::Pid::from_raw(pid).ok_or_else(|| invalid("pid", "0"))?;
-            let handle = linux::pidfd::open(pid).map_err(|errno| Failure::kernel("open", "container process", errno))?;
+            let handle = linux::pidfd::open(pid)
+                .map_err(|errno| Failure::kernel("open", "container process", errno))?;
             before.push(Op::JoinNamespaces { process: Arc::new(handle), namespaces: together });
         }
         before.extend(user);
@@ -98,10 +99,14 @@ pub(super) fn exec(context: &Context<'_>, args: &args::Exec) -> Result<u8> {
     match status {
         Status::Created | Status::Running => {}
         Status::Paused if args.ignore_paused => {}
-        Status::Paused => return refuse("cannot exec in a paused container (use --ignore-paused to override)"),
+        Status::Paused => {
+            return refuse("cannot exec in a paused container (use --ignore-paused to override)");
+        }
         Status::Creating | Status::Stopped => return refuse("cannot exec in a stopped container"),
     }
-    let Some((pid, _handle)) = container.process() else { return refuse("cannot exec in a stopped container") };
+    let Some((pid, _handle)) = container.process() else {
+        return refuse("cannot exec in a stopped container");
+    };
     let mut process = process(context, args, &container)?;
     console::check(&process, args.console_socket.as_deref(), args.detach)?;
     let keep = preserved(args.preserve_fds)?;
@@ -130,7 +135,9 @@ pub(super) fn exec(context: &Context<'_>, args: &args::Exec) -> Result<u8> {
     let Streams { stdio, master, .. } = console::of_command(root.as_fd(), &spec, &process)?;
     let mut closed_ops = bundle::closing(&process, linux, filter.as_ref(), false)?;
     if let Some(affinity) = process.exec_cpu_affinity() {
-        let set = |list: &str| processors("process.execCPUAffinity", list).map(|cpus| Op::Call(Call::affinity(cpus)));
+        let set = |list: &str| {
+            processors("process.execCPUAffinity", list).map(|cpus| Op::Call(Call::affinity(cpus)))
+        };
         if let Some(initial) = affinity.initial() {
             before.insert(0, set(initial)?);
         }
@@ -143,11 +150,23 @@ pub(super) fn exec(context: &Context<'_>, args: &args::Exec) -> Result<u8> {
     ops.extend(compile::labels::steps(&process)?);
     let script = Script { ops, closed_ops, keep, ..compile::command(&process, stdio, None)? };
     let init = Init::default();
-    let start =
-        apart::Start { program: init.get()?, null: Arc::new(dev_null()?), before, listener: None };
+    let start = apart::Start { program: init.get()?, null: Arc::new(dev_null()?), before, listener: None };
     let signals = if args.detach { None } else { Some(foreground::block_signals()?) };
     let mut child = apart::start(&script, &start).map_err(not_started)?;
-    while child.listen().map_err(not_started)? != Word::Silence {}
+    loop {
+        match child.listen().map_err(not_started)? {
+            Word::Silence => break,
+            Word::Listener(number) => {
+                let process = child.process.pidfd.as_fd();
+                if let Err(failure) = agent::give(&container, status, child.process.pid, process, number) {
+                    child.kill();
+                    return Err(failure);
+                }
+            }
+            Word::At(_) | Word::Ready => {}
+        }
+        child.answer().map_err(|errno| Failure::kernel("start", "process", errno))?;
+    }
     let told = || {
         if let (Some(path), Some(master)) = (&args.console_socket, &master) {
             console::send(path, master.as_fd(), "terminal")?;
@@ -196,9 +215,8 @@ fn process(context: &Context<'_>, args: &args::Exec, container: &Container) -> R
     }
     if let Some(user) = &args.user {
         let number = |text: &str| {
-            text.parse::<u32>().map_err(|error| {
-                Failure::new(ErrorKind::Invalid, "read --user", user).because(error)
-            })
+            text.parse::<u32>()
+                .map_err(|error| Failure::new(ErrorKind::Invalid, "read --user", user).because(error))
         };
         let (uid, gid) = match user.split_once(':') {
             Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),

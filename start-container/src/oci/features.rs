@@ -9,13 +9,14 @@ use crate::engine::compile::{namespaces, options};
 use crate::error::Result;
 
 /// Seccomp actions, operators, flags and architectures that the compiler of filters takes.
-const ACTIONS: [&str; 8] = [
+const ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
     "SCMP_ACT_KILL",
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
     "SCMP_ACT_TRACE",
     "SCMP_ACT_TRAP",
 ];
@@ -28,8 +29,12 @@ const OPERATORS: [&str; 7] = [
     "SCMP_CMP_MASKED_EQ",
     "SCMP_CMP_NE",
 ];
-const FLAGS: [&str; 3] =
-    ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
+const FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
 
 pub(super) fn features() -> Result<()> {
     let archs: &[&str] = if cfg!(target_arch = "x86_64") {
@@ -37,7 +42,8 @@ pub(super) fn features() -> Result<()> {
     } else {
         &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
     };
-    let capabilities: Vec<&str> = linux::caps::Capability::all().map(|capability| capability.name()).collect();
+    let capabilities: Vec<&str> =
+        linux::caps::Capability::all().map(|capability| capability.name()).collect();
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.1",

@@ -22,7 +22,8 @@ pub(super) fn path(spec: &Spec, id: &str, systemd: bool) -> Result<PathBuf> {
             "",
         ));
     }
-    let path = asked.map_or_else(|| format!("start-container-oci/{id}"), |path| path.to_string_lossy().into_owned());
+    let path =
+        asked.map_or_else(|| format!("start-container-oci/{id}"), |path| path.to_string_lossy().into_owned());
     cgroups::oci::relative(&path)
         .map_err(|error| super::config::invalid("linux.cgroupsPath", &path).because(error))
 }

@@ -72,7 +72,12 @@ pub(super) fn of<'a>(spec: &'a oci_spec::runtime::Spec, point: &str) -> &'a [Hoo
 }
 
 /// Runs hooks on the machine, in order, until one fails.
-pub(super) fn run(point: &str, hooks: &[Hook], state: &serde_json::Value, directory: &std::path::Path) -> Result<()> {
+pub(super) fn run(
+    point: &str,
+    hooks: &[Hook],
+    state: &serde_json::Value,
+    directory: &std::path::Path,
+) -> Result<()> {
     hooks.iter().enumerate().try_for_each(|(index, hook)| run_one(point, index, hook, state, directory))
 }
 
@@ -103,14 +108,16 @@ pub(super) fn run_one(
         // It need not read it.
         let _unread = stdin.write_all(state.to_string().as_bytes());
     }
-    let said = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)].map(|stream| {
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            // What it said is for the message alone.
-            let _part = stream.map(|stream| std::fs::File::from(stream).take(4096).read_to_string(&mut text));
-            text
-        })
-    });
+    let said =
+        [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)].map(|stream| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                // What it said is for the message alone.
+                let _part =
+                    stream.map(|stream| std::fs::File::from(stream).take(4096).read_to_string(&mut text));
+                text
+            })
+        });
     let deadline = limit.map(|limit| Instant::now() + limit);
     let status = loop {
         match deadline {
@@ -155,9 +162,7 @@ pub(super) fn run_inside(
 ) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
         let limit = check(point, index, hook)?;
-        let text = |text: &str| {
-            CString::new(text).map_err(|error| failed(point, index, hook).because(error))
-        };
+        let text = |text: &str| CString::new(text).map_err(|error| failed(point, index, hook).because(error));
         let path = hook.path().to_string_lossy();
         let args: Vec<CString> = match hook.args().as_deref() {
             Some(args) if !args.is_empty() => args.iter().map(|arg| text(arg)).collect::<Result<_>>()?,
@@ -182,19 +187,24 @@ pub(super) fn run_inside(
             apart::Start { program: init.get()?, null, before: joined.before.clone(), listener: None };
         let fail = |error| failed(point, index, hook).because(error);
         let mut child = apart::start(&script, &start).map_err(fail)?;
-        while child.listen().map_err(fail)? != Word::Silence {}
+        while child.listen().map_err(fail)? != Word::Silence {
+            // No agent is asked about a hook: what it would be asked about fails.
+            child.answer().map_err(|errno| failed(point, index, hook).because(errno))?;
+        }
         let process = child.into_process();
         let in_time = limit.is_none_or(|limit| linux::pidfd::ends_within(&process.pidfd, limit));
         if !in_time {
             let _gone = linux::pidfd::send_signal(&process.pidfd, linux::signal::Signal::KILL);
         }
-        let status = linux::pidfd::wait(&process.pidfd)
-            .map_err(|errno| failed(point, index, hook).because(errno))?;
+        let status =
+            linux::pidfd::wait(&process.pidfd).map_err(|errno| failed(point, index, hook).because(errno))?;
         if !in_time {
             return Err(failed(point, index, hook).because(why("it did not end in its time")));
         }
         if status != linux::pidfd::ExitStatus::Exited(0) {
-            return Err(failed(point, index, hook).because(why(format!("exit status {}", status.shell_code()))));
+            return Err(
+                failed(point, index, hook).because(why(format!("exit status {}", status.shell_code())))
+            );
         }
     }
     Ok(())

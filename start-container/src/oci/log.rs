@@ -45,7 +45,10 @@ impl Log {
 
     /// For what was said before.
     pub(super) fn silent() -> Self {
-        Self { file: File::options().write(true).open("/dev/null").ok().map(Mutex::new), format: Format::Text }
+        Self {
+            file: File::options().write(true).open("/dev/null").ok().map(Mutex::new),
+            format: Format::Text,
+        }
     }
 
     pub(super) fn error(&self, message: &str) {

@@ -63,13 +63,21 @@ fn table(rows: &[Value]) {
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         log::stdout(cells.join("   ").trim_end());
     }
 }
 
 pub(super) fn kill(context: &Context<'_>, args: &args::Kill) -> Result<()> {
     let container = context.root.look(&args.id)?;
+    if matches!(args.signal.as_str(), "0" | "SIG0") {
+        // Only whether there is something to signal.
+        return match container.process() {
+            Some(_) => Ok(()),
+            None => Err(Failure::new(ErrorKind::NotRunning, "container not running", "")),
+        };
+    }
     let signal: Signal = match args.signal.parse::<i32>() {
         Ok(number) => Signal::from_raw(number),
         Err(_name) => args.signal.to_uppercase().parse().ok(),
@@ -173,7 +181,8 @@ pub(super) fn remove_all(container: &Container) -> Result<()> {
 pub(super) fn freeze(context: &Context<'_>, id: &str, frozen: bool) -> Result<()> {
     let container = context.root.open(id)?;
     let status = container.status();
-    let fits = if frozen { matches!(status, Status::Running | Status::Created) } else { status == Status::Paused };
+    let fits =
+        if frozen { matches!(status, Status::Running | Status::Created) } else { status == Status::Paused };
     if !fits {
         let text = if frozen { "container not running" } else { "container not paused" };
         return Err(Failure::new(ErrorKind::NotRunning, text, ""));

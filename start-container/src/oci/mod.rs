@@ -19,7 +19,7 @@
 //! | [`record`] | a container as it is written down |
 //! | [`create`], [`start`], [`exec`] | processes |
 //! | [`manage`] | state, list, kill, delete, pause, resume, ps, update, events |
-//! | [`hooks`], [`console`], [`foreground`] | hooks, terminals, a process in the foreground |
+//! | [`hooks`], [`agent`], [`console`], [`foreground`] | hooks, seccomp agents, terminals, a process in the foreground |
 //! | [`groups`] | `cgroupsPath` |
 //! | [`features`] | what this program can do, from the tables that it does it by |
 
@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod agent;
 mod args;
 mod config;
 mod console;
@@ -64,7 +65,11 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let code = if error.use_stderr() { 1 } else { 0 };
             let text = error.render().to_string();
-            if error.use_stderr() { log::stderr(text.trim_end()) } else { log::stdout(text.trim_end()) }
+            if error.use_stderr() {
+                log::stderr(text.trim_end())
+            } else {
+                log::stdout(text.trim_end())
+            }
             return ExitCode::from(code);
         }
     };

@@ -197,7 +197,8 @@ fn open_dir(path: &Path) -> std::result::Result<OwnedFd, Errno> {
 
 fn read(dir: &OwnedFd, path: &Path) -> Result<Record> {
     let fail = |errno| Failure::kernel("read", path.join(STATE).display(), errno);
-    let file = rustix::fs::openat(dir, STATE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    let file =
+        rustix::fs::openat(dir, STATE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     let text = std::io::read_to_string(std::fs::File::from(file))
         .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     serde_json::from_str(&text).map_err(|error| {
@@ -232,7 +233,8 @@ impl Container {
 
     pub(super) fn status(&self) -> Status {
         if self.process().is_none() {
-            let locked = rustix::fs::flock(&self.dir, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
+            let locked =
+                rustix::fs::flock(&self.dir, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
             return if self.record.process.is_none() && locked { Status::Creating } else { Status::Stopped };
         }
         if self.waits() {

@@ -1,13 +1,15 @@
 //! `start`: the process that waits goes on.
 
-use linux::spawn::apart::{self, FailedStart};
+use std::os::fd::AsFd;
+
+use linux::spawn::apart::{self, FailedStart, Word};
 use oci_spec::runtime::Linux;
 use protocol::ErrorKind;
 
 use super::create::not_executed;
 use super::exec::Joined;
 use super::record::{Container, Status};
-use super::{Context, hooks};
+use super::{Context, agent, hooks};
 use crate::engine::compile::bundle;
 use crate::engine::guard::Init;
 use crate::error::{Failure, Result};
@@ -24,10 +26,23 @@ pub(super) fn start(context: &Context<'_>, id: &str) -> Result<()> {
     };
     inside(&container, &Init::default())?;
     apart::answer(&connection).map_err(|errno| Failure::kernel("start", "container process", errno))?;
-    let result = apart::started(&connection);
+    let result = loop {
+        match apart::hear_started(&connection) {
+            Ok(Word::Silence) => break Ok(()),
+            Ok(Word::Listener(number)) => {
+                let Some((pid, process)) = container.process() else { break Ok(()) };
+                let Some(pid) = rustix::process::Pid::from_raw(pid) else { break Ok(()) };
+                agent::give(&container, Status::Running, pid, process.as_fd(), number)?;
+                apart::answer(&connection).map_err(fail)?;
+            }
+            Ok(_) => apart::answer(&connection).map_err(fail)?,
+            Err(failed) => break Err(failed),
+        }
+    };
     container.forget_listener();
     if let Err((step, errno)) = result {
-        let program = container.record.spec.process().as_ref().and_then(|process| process.args().as_ref()?.first());
+        let program =
+            container.record.spec.process().as_ref().and_then(|process| process.args().as_ref()?.first());
         let program = program.map_or("", String::as_str);
         return Err(match step {
             FailedStart::Exec => not_executed(program, errno),

@@ -9,7 +9,8 @@ use crate::error::{Failure, Result};
 
 pub(super) fn spec(bundle: Option<&Path>, rootless: bool) -> Result<()> {
     let path = bundle.unwrap_or(Path::new(".")).join("config.json");
-    let fail = |error: std::io::Error| Failure::new(ErrorKind::Kernel, "write", path.display()).because(error);
+    let fail =
+        |error: std::io::Error| Failure::new(ErrorKind::Kernel, "write", path.display()).because(error);
     if path.exists() {
         return Err(Failure::new(ErrorKind::Exists, "file exists, remove it first:", path.display()));
     }
@@ -77,7 +78,8 @@ fn template(rootless: bool) -> Value {
                         "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
                 }
                 if mount["type"] == "devpts" {
-                    mount["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+                    mount["options"] =
+                        json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
                 }
             }
         }

@@ -89,7 +89,8 @@ impl Podman {
         self.run(&["rm", "-fa", "-t", "0"]).ok();
         self.run(&["rmi", "-fa"]).ok();
         for place in ["data", "run"] {
-            let _absent = Command::new("umount").arg("-R").arg(self.0.path(place)).stderr(Stdio::null()).status();
+            let _absent =
+                Command::new("umount").arg("-R").arg(self.0.path(place)).stderr(Stdio::null()).status();
         }
         tidy_groups("libpod_parent");
         // Locks of its database lie in shared memory.
@@ -141,11 +142,39 @@ fn o1_podman_runs_and_says_how_it_ended() {
 fn o1_podman_keeps_a_container_and_does_all_with_it() {
     podman(|podman| {
         let script = "trap 'exit 3' TERM; echo started; while :; do sleep 0.1; done";
-        podman.run(&["run", "-d", "--name", "one", "--network", "none", "--health-cmd", "echo ok", "--health-interval",
-            "0", "busybox", "sh", "-c", script]).ok();
+        podman
+            .run(&[
+                "run",
+                "-d",
+                "--name",
+                "one",
+                "--network",
+                "none",
+                "--health-cmd",
+                "echo ok",
+                "--health-interval",
+                "0",
+                "busybox",
+                "sh",
+                "-c",
+                script,
+            ])
+            .ok();
         eventually("it has started", || podman.run(&["logs", "one"]).out() == "started");
         assert_eq!(podman.run(&["exec", "one", "sh", "-c", "echo in; exit 5"]).code, 5);
-        let as_user = ["exec", "-u", "12:13", "-w", "/tmp", "-e", "X=y", "one", "sh", "-c", "id -u; id -g; pwd; echo $X"];
+        let as_user = [
+            "exec",
+            "-u",
+            "12:13",
+            "-w",
+            "/tmp",
+            "-e",
+            "X=y",
+            "one",
+            "sh",
+            "-c",
+            "id -u; id -g; pwd; echo $X",
+        ];
         assert_eq!(podman.run(&as_user).ok().out(), "12\n13\n/tmp\ny");
         assert_eq!(podman.run(&["exec", "one", "nope"]).code, 127);
         podman.run(&["healthcheck", "run", "one"]).ok();
@@ -175,25 +204,51 @@ fn o1_podman_flags_hold() {
         fs::create_dir(&volume).unwrap();
         fs::write(volume.join("file"), "kept").unwrap();
         let mount = format!("{}:/v:ro", volume.display());
-        assert_eq!(podman.once(&["-v", &mount], "cat /v/file; touch /v/x 2>/dev/null || echo ' ro'").out(), "kept ro");
-        let limits = podman.once(&["--memory", "32m", "--pids-limit", "20"],
+        assert_eq!(
+            podman.once(&["-v", &mount], "cat /v/file; touch /v/x 2>/dev/null || echo ' ro'").out(),
+            "kept ro"
+        );
+        let limits = podman.once(
+            &["--memory", "32m", "--pids-limit", "20"],
             "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max 2>/dev/null || \
-             cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max");
+             cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max",
+        );
         assert_eq!(limits.ok().out(), "33554432\n20");
-        let ids = podman.once(&["--uidmap", "0:200000:1000", "--gidmap", "0:200000:1000"],
-            "cat /proc/self/uid_map; touch /made; stat -c %u /made").ok().out();
+        let ids = podman
+            .once(
+                &["--uidmap", "0:200000:1000", "--gidmap", "0:200000:1000"],
+                "cat /proc/self/uid_map; touch /made; stat -c %u /made",
+            )
+            .ok()
+            .out();
         assert_eq!(ids.split_whitespace().collect::<Vec<_>>(), ["0", "200000", "1000", "0"]);
         assert_eq!(podman.once(&["--tmpfs", "/t:size=1m,mode=700"], "stat -c %a /t").ok().out(), "700");
-        assert_eq!(podman.once(&["--hostname", "named", "--ulimit", "nofile=100:200", "--ulimit", "nproc=900:900"], "hostname; ulimit -n").ok().out(),
-            "named\n100");
-        let caps = podman.once(&["--cap-drop", "all", "--cap-add", "net_raw"], "grep CapEff /proc/self/status");
+        assert_eq!(
+            podman
+                .once(
+                    &["--hostname", "named", "--ulimit", "nofile=100:200", "--ulimit", "nproc=900:900"],
+                    "hostname; ulimit -n"
+                )
+                .ok()
+                .out(),
+            "named\n100"
+        );
+        let caps =
+            podman.once(&["--cap-drop", "all", "--cap-add", "net_raw"], "grep CapEff /proc/self/status");
         assert_eq!(caps.ok().out(), "CapEff:\t0000000000002000");
-        assert_eq!(podman.once(&["--privileged"], "test -e /dev/loop-control || test -e /dev/kmsg; echo $?").ok().out(), "0");
+        assert_eq!(
+            podman
+                .once(&["--privileged"], "test -e /dev/loop-control || test -e /dev/kmsg; echo $?")
+                .ok()
+                .out(),
+            "0"
+        );
         if installed("catatonit") || Path::new("/usr/libexec/podman/catatonit").exists() {
             assert!(podman.once(&["--init"], "cat /proc/1/cmdline").ok().out().contains("podman-init"));
         }
         let mut terminal = Command::new("script");
-        let podman_itself = podman.command(&["run", "--rm", "-t", "--network", "none", "busybox", "sh", "-c", "tty; exit 4"]);
+        let podman_itself =
+            podman.command(&["run", "--rm", "-t", "--network", "none", "busybox", "sh", "-c", "tty; exit 4"]);
         terminal.envs(podman_itself.get_envs().filter_map(|(name, value)| Some((name, value?))));
         terminal.args(["-qec", "podman run --rm -t --network none busybox sh -c 'tty; exit 4'", "/dev/null"]);
         let said = finish(&mut terminal);
@@ -279,7 +334,20 @@ fn o1_containerd_runs_tasks() {
         assert_eq!(containerd.once(&["--read-only"], &["touch", "/x"]).code, 1);
 
         let (runtime, image) = (containerd.engine.runtime().display().to_string(), containerd.image());
-        let run = ["run", "-d", "--snapshotter", "native", "--runc-binary", &runtime, "--memory-limit", "33554432", &image, "two", "sleep", "1000"];
+        let run = [
+            "run",
+            "-d",
+            "--snapshotter",
+            "native",
+            "--runc-binary",
+            &runtime,
+            "--memory-limit",
+            "33554432",
+            &image,
+            "two",
+            "sleep",
+            "1000",
+        ];
         containerd.ctr(&run).ok();
         let said = containerd.ctr(&["task", "exec", "--exec-id", "e", "two", "sh", "-c", "echo in; exit 4"]);
         assert_eq!((said.code, said.out().as_str()), (4, "in"));

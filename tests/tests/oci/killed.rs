@@ -16,7 +16,8 @@ fn o1_a_container_whose_maker_is_killed_can_always_be_deleted() {
         let mut bundle = Bundle::new();
         bundle.sh("exec sleep 1000");
         // Long enough to be killed within, and with a process of its own that waits.
-        bundle.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "0.02"]}]});
+        bundle.config["hooks"] =
+            json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "0.02"]}]});
         for step in 0..40_u64 {
             let mut creating = bundle
                 .runtime("ours")
@@ -62,7 +63,10 @@ fn o1_what_a_container_left_running_ends_with_it() {
     isolated(|| {
         let mut bundle = Bundle::new();
         // Without a pid namespace nothing ends its processes but its groups.
-        bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
+        bundle.config["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|namespace| namespace["type"] != "pid");
         bundle.sh("(trap '' TERM HUP; setsid sleep 1000) & exec sleep 0.1");
         bundle.create("one", &[]).ok();
         bundle.ours(&["start", "one"]).ok();

@@ -60,8 +60,21 @@ fn o1_commands_run_beside_the_first_one() {
         bundle.sh("exec sleep 1000");
         bundle.create("one", &[]).ok();
         bundle.ours(&["start", "one"]).ok();
-        let said = bundle.ours(&["exec", "--user", "5:6", "-g", "7", "--cwd", "/etc", "-e", "A=b", "one", "sh", "-c",
-            "id -u; id -g; pwd; echo $A; cat /proc/1/comm; exit 9"]);
+        let said = bundle.ours(&[
+            "exec",
+            "--user",
+            "5:6",
+            "-g",
+            "7",
+            "--cwd",
+            "/etc",
+            "-e",
+            "A=b",
+            "one",
+            "sh",
+            "-c",
+            "id -u; id -g; pwd; echo $A; cat /proc/1/comm; exit 9",
+        ]);
         assert_eq!((said.code, said.out().as_str()), (9, "5\n6\n/etc\nb\nsleep"));
         let process = bundle.path().join("process.json");
         let text = json!({"args": ["sh", "-c", "grep Cap /proc/self/status; grep -c . /proc/self/cgroup"], "cwd": "/",
@@ -79,7 +92,8 @@ fn o1_commands_run_beside_the_first_one() {
         detached.args(["exec", "-d", "--pid-file", pid_file.to_str().unwrap(), "one", "sleep", "999"]);
         assert!(detached.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().success());
         let pid = fs::read_to_string(&pid_file).unwrap();
-        let pids: Vec<u32> = serde_json::from_str(&bundle.ours(&["ps", "--format", "json", "one"]).ok().out()).unwrap();
+        let pids: Vec<u32> =
+            serde_json::from_str(&bundle.ours(&["ps", "--format", "json", "one"]).ok().out()).unwrap();
         assert_eq!(pids.len(), 2);
         assert!(pids.contains(&pid.parse().unwrap()));
         assert!(bundle.ours(&["ps", "one"]).ok().out().contains("sleep 999"));
@@ -92,7 +106,8 @@ fn o1_commands_run_beside_the_first_one() {
         bundle.ours(&["exec", "one", "true"]).ok();
 
         bundle.ours(&["update", "--memory", "64m", "--pids-limit", "30", "one"]).ok();
-        let stats: Value = serde_json::from_str(&bundle.ours(&["events", "--stats", "one"]).ok().out()).unwrap();
+        let stats: Value =
+            serde_json::from_str(&bundle.ours(&["events", "--stats", "one"]).ok().out()).unwrap();
         assert_eq!(stats["data"]["memory"]["usage"]["limit"], 64 << 20);
         assert_eq!(stats["data"]["pids"]["limit"], 30);
         let too_much = bundle.ours(&["update", "--memory", "much", "one"]);
@@ -107,8 +122,10 @@ fn o1_hooks_run_at_their_points_with_the_state_on_their_input() {
         let mut bundle = Bundle::new();
         let log = bundle.path().join("hooks.log");
         let outside = |name: &str| {
-            let script = format!("read state; echo {name} $(echo $state | sed 's/.*\"status\":\"\\([a-z]*\\)\".*/\\1/') >> {}",
-                log.display());
+            let script = format!(
+                "read state; echo {name} $(echo $state | sed 's/.*\"status\":\"\\([a-z]*\\)\".*/\\1/') >> {}",
+                log.display()
+            );
             json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 10}])
         };
         bundle.config["hooks"] = json!({
@@ -130,12 +147,14 @@ fn o1_hooks_run_at_their_points_with_the_state_on_their_input() {
         );
 
         // One that fails takes the container with it.
-        bundle.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo because >&2; exit 3"]}]});
+        bundle.config["hooks"] =
+            json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo because >&2; exit 3"]}]});
         let failed = bundle.create("two", &[]);
         assert!(failed.code != 0 && failed.err().contains("hooks.createRuntime[0]"), "{}", failed.err());
         assert!(failed.err().contains("because"), "{}", failed.err());
         assert!(bundle.ours(&["state", "two"]).err().contains("does not exist"));
-        bundle.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]});
+        bundle.config["hooks"] =
+            json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]});
         let slow = bundle.create("two", &[]);
         assert!(slow.code != 0 && slow.err().contains("did not end in its time"), "{}", slow.err());
         bundle.config["hooks"] = json!({"poststop": [{"path": "relative"}]});
@@ -176,7 +195,8 @@ fn receive(listener: &UnixListener) -> OwnedFd {
     let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; 64];
     let mut message = [std::io::IoSliceMut::new(&mut bytes)];
-    rustix::net::recvmsg(connection.as_fd(), &mut message, &mut control, rustix::net::RecvFlags::empty()).unwrap();
+    rustix::net::recvmsg(connection.as_fd(), &mut message, &mut control, rustix::net::RecvFlags::empty())
+        .unwrap();
     let fds = control.drain().find_map(|message| match message {
         rustix::net::RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -208,7 +228,8 @@ fn o1_root_of_a_user_namespace_owns_its_namespaces_and_files() {
         bundle.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
         bundle.config["process"]["capabilities"]["effective"] = json!(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
         bundle.config["process"]["capabilities"]["permitted"] = json!(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"]);
-        let chowned = Command::new("chown").args(["-R", "300000:300000"]).arg(bundle.rootfs()).status().unwrap();
+        let chowned =
+            Command::new("chown").args(["-R", "300000:300000"]).arg(bundle.rootfs()).status().unwrap();
         assert!(chowned.success());
         fs::set_permissions(bundle.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         bundle.sh("cat /proc/self/uid_map; stat -c %u /proc/1 /dev/null /dev/shm; touch /made; hostname owned && hostname; \
@@ -244,12 +265,18 @@ fn o1_recursive_attributes_reach_the_mounts_beneath() {
         let mut bundle = Bundle::new();
         let source = bundle.path().join("source");
         fs::create_dir_all(source.join("beneath")).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(source.join("beneath")).status().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "tmpfs"])
+            .arg(source.join("beneath"))
+            .status()
+            .unwrap();
         assert!(mounted.success());
         for (option, refused) in [("ro", false), ("rro", true)] {
             let mounts = bundle.config["mounts"].as_array_mut().unwrap();
             mounts.retain(|mount| mount["destination"] != "/m");
-            mounts.push(json!({"destination": "/m", "type": "bind", "source": source, "options": ["rbind", option]}));
+            mounts.push(
+                json!({"destination": "/m", "type": "bind", "source": source, "options": ["rbind", option]}),
+            );
             bundle.sh("touch /m/x 2>/dev/null; echo $?; touch /m/beneath/x 2>/dev/null; echo $?");
             let said = bundle.run("ours").ok().out();
             assert_eq!(said, if refused { "1\n1" } else { "1\n0" }, "{option}");
@@ -266,8 +293,12 @@ fn o1_descriptors_are_preserved_only_when_asked_for() {
         bundle.sh("cat <&3; ls /proc/self/fd | wc -l");
         let ours = bundle.runtime("ours");
         let run = |flags: &str| {
-            let script = format!("{} --root {} run {flags} --bundle {} fds 3<<< hello", ours.get_program().display(),
-                bundle.path().join("state").display(), bundle.path().display());
+            let script = format!(
+                "{} --root {} run {flags} --bundle {} fds 3<<< hello",
+                ours.get_program().display(),
+                bundle.path().join("state").display(),
+                bundle.path().display()
+            );
             finish(Command::new("bash").args(["-c", &script]))
         };
         assert_eq!(run("--preserve-fds 1").ok().out(), "hello\n5");
@@ -286,7 +317,8 @@ fn o1_failures_are_logged_as_engines_read_them() {
         command.arg("--log").arg(&log).args(["--log-format", "json", "create", "one"]);
         let failed = finish(&mut command);
         assert_eq!(failed.code, 1);
-        let line: Value = serde_json::from_str(fs::read_to_string(&log).unwrap().lines().next().unwrap()).unwrap();
+        let line: Value =
+            serde_json::from_str(fs::read_to_string(&log).unwrap().lines().next().unwrap()).unwrap();
         assert_eq!(line["level"], "error");
         assert!(line["msg"].as_str().unwrap().contains("no such file or directory"), "{line}");
         assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
@@ -314,7 +346,11 @@ fn o1_what_is_wrong_with_a_config_is_said_by_field_and_nothing_is_made() {
         let bundle = Bundle::new();
         for id in ["", "../one", "a/b", "."] {
             let failed = bundle.ours(&["create", id]);
-            assert!(failed.code != 0 && failed.err().contains("invalid container ID"), "{id}: {}", failed.err());
+            assert!(
+                failed.code != 0 && failed.err().contains("invalid container ID"),
+                "{id}: {}",
+                failed.err()
+            );
         }
     });
 }
@@ -329,4 +365,43 @@ fn o1_features_tell_what_the_code_does() {
     }
     assert_eq!(features["linux"]["cgroup"]["systemd"], false);
     assert_eq!(features["linux"]["namespaces"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn o1_an_agent_is_asked_about_system_calls() {
+    isolated(|| {
+        let mut bundle = Bundle::new();
+        let agent = bundle.path().join("agent");
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("oci/agent.c");
+        let built = Command::new("gcc").args(["-Wall", "-o"]).arg(&agent).arg(source).status().unwrap();
+        assert!(built.success());
+        let door = bundle.path().join("door");
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": door, "listenerMetadata": "for the agent",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]});
+        bundle.sh("mkdir /tmp/x 2>&1 | cut -d: -f3-");
+        let without = bundle.run("ours");
+        assert!(without.code != 0 && without.err().contains("listenerPath"), "{}", without.err());
+        for no_new_privileges in [true, false] {
+            bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            let asked = Command::new(&agent).arg(&door).stdout(Stdio::piped()).spawn().unwrap();
+            eventually("the agent listens", || door.exists());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            // By run, and by create and start.
+            if no_new_privileges {
+                assert_eq!(bundle.run("ours").ok().out(), " No medium found");
+            } else {
+                bundle.create("two", &[]).ok();
+                bundle.ours(&["start", "two"]).ok();
+                eventually("it is told", || bundle.said() == " No medium found\n");
+                bundle.ours(&["delete", "--force", "two"]).ok();
+            }
+            let said = asked.wait_with_output().unwrap();
+            let state: Value = serde_json::from_slice(&said.stdout).unwrap();
+            assert_eq!(state["metadata"], "for the agent");
+            assert_eq!(state["fds"], json!(["seccompFd"]));
+            assert_eq!(state["state"]["pid"], state["pid"]);
+            fs::remove_file(&door).unwrap();
+        }
+    });
 }

@@ -10,6 +10,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::let_underscore_must_use,
+    clippy::print_stderr,
     reason = "a test fails by panicking, and may ignore"
 )]
 

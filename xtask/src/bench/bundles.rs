@@ -40,7 +40,8 @@ fn bundle(lab: &Lab, name: &str, arguments: &[&str]) -> Result<String> {
     std::fs::create_dir_all(&directory)?;
     say::output(Command::new("runc").current_dir(&directory).arg("spec"))?;
     let path = directory.join("config.json");
-    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path)?).context("parse its spec")?;
+    let mut config: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path)?).context("parse its spec")?;
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(arguments);
     config["root"] = json!({"path": busybox::tree(), "readonly": true});
@@ -64,14 +65,19 @@ pub(super) fn bundles(lab: &Lab, report: &mut Report) -> Result<()> {
     let figures = race(lab.pace, runs.collect());
     for (peer, limit) in [("crun", 0.9), ("runc", 0.35)] {
         let measured = ratio(&figures, "start-container", peer);
-        report.bar(Bar::at_most(&format!("`run` of the bundle of `runc spec` against {peer}"), limit, measured));
+        report.bar(Bar::at_most(
+            &format!("`run` of the bundle of `runc spec` against {peer}"),
+            limit,
+            measured,
+        ));
     }
     report.table(Table::times("run of the bundle of `runc spec` (ms)", figures, "crun run"));
 
     let deletes = runtimes.iter().map(|runtime| {
         Contestant::new(format!("{} delete --force", runtime.name), |count| {
             let ids: Vec<String> = (0..count).map(|_| id()).collect();
-            let each = |command: &dyn Fn(&str) -> Command| ids.iter().map(|id| command(id)).collect::<Vec<_>>();
+            let each =
+                |command: &dyn Fn(&str) -> Command| ids.iter().map(|id| command(id)).collect::<Vec<_>>();
             let start = |id: &str| runtime.command(&["run", "--detach", "--bundle", &idle, id]);
             lab.worker.borrow_mut().time(each(&start))?;
             let delete = |id: &str| runtime.command(&["delete", "--force", id]);

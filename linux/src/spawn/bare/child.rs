@@ -168,9 +168,12 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5], talk: &mut Talk) -> 
         op::JOIN_NAMESPACES => done(nr::SETNS, [number(a), number(b)]),
         op::NEW_NAMESPACES => done(nr::UNSHARE, [number(a)]),
         op::JOIN_CGROUP => done(nr::WRITE, [number(a), c"0".as_ptr() as usize, 1]),
-        op::ROOT_PROPAGATION => {
-            set_attributes(AT_FDCWD, c"/".as_ptr() as usize, AT_RECURSIVE, &MountAttr { propagation: a, ..MountAttr::NONE })
-        }
+        op::ROOT_PROPAGATION => set_attributes(
+            AT_FDCWD,
+            c"/".as_ptr() as usize,
+            AT_RECURSIVE,
+            &MountAttr { propagation: a, ..MountAttr::NONE },
+        ),
         op::CHDIR => done(nr::CHDIR, [address(a)]),
         op::MOUNT_TREE => {
             let target = Raw::open_target(address(b))?;
@@ -183,9 +186,12 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5], talk: &mut Talk) -> 
         }
         op::MASK => mask(script, address(a)),
         op::READ_ONLY => read_only(address(a)),
-        op::READ_ONLY_ROOT => {
-            set_attributes(AT_FDCWD, c".".as_ptr() as usize, 0, &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE })
-        }
+        op::READ_ONLY_ROOT => set_attributes(
+            AT_FDCWD,
+            c".".as_ptr() as usize,
+            0,
+            &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE },
+        ),
         op::PIVOT_ROOT => {
             let here = c".".as_ptr() as usize;
             done(nr::PIVOT_ROOT, [here, here])?;
@@ -210,8 +216,15 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5], talk: &mut Talk) -> 
         op::DEATH_SIGNAL => prctl(PR_SET_PDEATHSIG, number(a), 0),
         op::SECCOMP => {
             const SET_MODE_FILTER: usize = 1;
+            const NEW_LISTENER: usize = 1 << 3;
             let program = FilterProgram { length: b as u16, instructions: address(a) };
-            done(nr::SECCOMP, [SET_MODE_FILTER, number(c), &raw const program as usize])
+            let listener = sys(nr::SECCOMP, [SET_MODE_FILTER, number(c), &raw const program as usize])?;
+            if number(c) & NEW_LISTENER == 0 {
+                return Ok(());
+            }
+            // Whoever listens copies it from here for the agent, and answers.
+            let listener = Raw(listener);
+            talk.sync(super::talk::LISTENER | (listener.0 as u64) << 8)
         }
         op::CALL => {
             let argument = |n: u64, word| if b & (1 << n) == 0 { number(word) } else { address(word) };

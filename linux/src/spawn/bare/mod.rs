@@ -8,7 +8,7 @@ pub mod child;
 pub mod nr;
 pub mod raw;
 pub mod script;
-mod talk;
+pub mod talk;
 mod tree;
 
 /// A failed call: the kernel's number of the error.

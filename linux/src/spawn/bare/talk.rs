@@ -8,6 +8,9 @@ use super::child::{Report, done, stage, sys};
 use super::script::NONE;
 use super::{Result, nr};
 
+/// The point at which an agent gets the listener of a filter; its number in the child is above the lowest byte.
+pub const LISTENER: u64 = 0xff;
+
 const EPIPE: i32 = 32;
 const EINTR: i32 = 4;
 const CLOEXEC: usize = 0o2_000_000;

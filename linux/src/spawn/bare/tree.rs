@@ -4,8 +4,8 @@
 //! made is made by handle in the directory that was opened. Kernel: 5.6 (`openat2`), 5.12 (`mount_setattr`).
 
 use super::child::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, CLOEXEC, ENOENT, ENOTDIR, MountAttr, OPEN_TREE_CLONE, O_PATH, Raw, done,
-    move_mount, new_mount, set_attributes, sys,
+    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, CLOEXEC, ENOENT, ENOTDIR, MountAttr, O_PATH, OPEN_TREE_CLONE, Raw,
+    done, move_mount, new_mount, set_attributes, sys,
 };
 use super::script::{Flat, tree};
 use super::{Result, nr};

@@ -230,10 +230,8 @@ pub(crate) fn closing(
     ops.push(Op::WorkingDirectory(cstring("process.cwd", &process.cwd().to_string_lossy())?));
     let credentials = Op::Credentials(super::credentials(process));
     let waiting = || waits.then_some(Op::WaitForStart);
-    let filter = filter.map(|filter| Op::Seccomp {
-        filter: Arc::clone(filter.instructions()),
-        flags: filter.flags(),
-    });
+    let filter =
+        filter.map(|filter| Op::Seccomp { filter: Arc::clone(filter.instructions()), flags: filter.flags() });
     match filter {
         // Without the promise of no new privileges it takes CAP_SYS_ADMIN, which the user may not have.
         Some(filter) if process.no_new_privileges() != Some(true) => {
@@ -322,7 +320,8 @@ fn needs(namespaces: &Namespaces, typ: Ns, field: &str) -> Result<()> {
 }
 
 fn attributes(path: &std::ffi::CStr, flags: Propagation) -> Op {
-    let kinds = Propagation::SHARED | Propagation::DOWNSTREAM | Propagation::PRIVATE | Propagation::UNBINDABLE;
+    let kinds =
+        Propagation::SHARED | Propagation::DOWNSTREAM | Propagation::PRIVATE | Propagation::UNBINDABLE;
     Op::Tree(TreeOp::Attributes {
         path: path.to_owned(),
         recursive: flags.contains(Propagation::REC),

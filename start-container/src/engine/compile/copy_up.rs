@@ -29,8 +29,12 @@ pub(super) fn steps(
     linux: &Linux,
 ) -> Result<Vec<Op>> {
     let fail = |errno| Failure::kernel("copy up", mount.destination().display(), errno);
-    let tmpfs = super::instance("tmpfs", options.own.set.difference(MountAttrFlags::MOUNT_ATTR_RDONLY), &options.data)
-        .map_err(fail)?;
+    let tmpfs = super::instance(
+        "tmpfs",
+        options.own.set.difference(MountAttrFlags::MOUNT_ATTR_RDONLY),
+        &options.data,
+    )
+    .map_err(fail)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // The handle of a new mount is good for paths alone.
     let top = rustix::fs::openat(&tmpfs, c".", flags, Mode::empty()).map_err(fail)?;
@@ -47,7 +51,8 @@ pub(super) fn steps(
             own(top.as_fd(), c"", &stat).map_err(fail)?;
         }
         Err(Errno::NOENT) => {
-            let first = extents(linux.uid_mappings().as_deref()).iter().find(|e| e.inside == 0).map(|e| e.outside);
+            let first =
+                extents(linux.uid_mappings().as_deref()).iter().find(|e| e.inside == 0).map(|e| e.outside);
             let uid = first.map(Uid::from_raw);
             rustix::fs::fchown(&top, uid, uid.map(|uid| Gid::from_raw(uid.as_raw()))).map_err(fail)?;
         }
@@ -93,7 +98,10 @@ fn copy_directory(from: &OwnedFd, to: BorrowedFd<'_>, deeper: usize) -> std::res
                 let source = rustix::fs::openat(from, name, read, Mode::empty())?;
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let made = rustix::fs::openat(to, name, flags, mode)?;
-                let copy = std::io::copy(&mut std::fs::File::from(source), &mut std::fs::File::from(made.try_clone().map_err(errno)?));
+                let copy = std::io::copy(
+                    &mut std::fs::File::from(source),
+                    &mut std::fs::File::from(made.try_clone().map_err(errno)?),
+                );
                 copy.map_err(errno)?;
                 own(to, name, &stat)?;
                 rustix::fs::fchmod(&made, mode)?;

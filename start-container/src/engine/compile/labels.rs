@@ -16,8 +16,7 @@ pub(crate) fn steps(process: &Process) -> Result<Vec<Op>> {
             return Err(invalid("process.apparmorProfile", "this kernel has no AppArmor"));
         }
         let own = rustix::fs::stat("/proc/thread-self/attr/apparmor/exec").is_ok();
-        let path =
-            if own { c"/proc/thread-self/attr/apparmor/exec" } else { c"/proc/thread-self/attr/exec" };
+        let path = if own { c"/proc/thread-self/attr/apparmor/exec" } else { c"/proc/thread-self/attr/exec" };
         let bytes = format!("exec {profile}").into_bytes();
         ops.push(Op::WriteFile { path: path.to_owned(), bytes, optional: false });
     }

@@ -78,9 +78,8 @@ pub(super) fn steps(mount: &Mount, context: &Context<'_>) -> Result<Vec<Op>> {
     if destination.as_os_str().is_empty() {
         return Err(context.invalid("destination", "empty"));
     }
-    let target = relative(destination).map_err(|_plain| {
-        context.invalid("destination", &destination.to_string_lossy())
-    })?;
+    let target = relative(destination)
+        .map_err(|_plain| context.invalid("destination", &destination.to_string_lossy()))?;
     match kind(mount, &options) {
         Kind::Bind => bind(mount, &options, target, context),
         Kind::New => new(mount, &options, target, context),
@@ -121,8 +120,7 @@ fn bind(
 fn dress(tree: &OwnedFd, mount: &Mount, options: &Options, context: &Context<'_>) -> Result<()> {
     let destination = mount.destination().display();
     if let Some(recursive) = options.idmap {
-        let (uid, gid) =
-            (extents(mount.uid_mappings().as_deref()), extents(mount.gid_mappings().as_deref()));
+        let (uid, gid) = (extents(mount.uid_mappings().as_deref()), extents(mount.gid_mappings().as_deref()));
         let fail = |errno| Failure::kernel("map ids of mount", &destination, errno);
         let own;
         let namespace = match (uid.is_empty() && gid.is_empty(), &context.namespaces.user) {
@@ -131,7 +129,9 @@ fn dress(tree: &OwnedFd, mount: &Mount, options: &Options, context: &Context<'_>
                 own.as_fd()
             }
             (true, Some(user)) => user.as_fd(),
-            (true, None) => return Err(context.invalid("uidMappings", "missing, and there is no user namespace")),
+            (true, None) => {
+                return Err(context.invalid("uidMappings", "missing, and there is no user namespace"));
+            }
         };
         let attr = MountAttr { userns: Some(namespace), ..MountAttr::default() };
         mount_setattr(tree, recursive, &attr).map_err(fail)?;
@@ -175,9 +175,11 @@ fn new(
     }
     // Of these an image must not choose the place (CVE-2019-19921).
     let strict = matches!(typ, "proc" | "sysfs");
-    let propagation = options.propagation.last().copied().map_or(0, |flags| {
-        u64::from(flags.difference(Propagation::REC).bits())
-    });
+    let propagation = options
+        .propagation
+        .last()
+        .copied()
+        .map_or(0, |flags| u64::from(flags.difference(Propagation::REC).bits()));
     let mut attributes = options.own.set | options.all.set;
     let source = match (typ, context.devpts) {
         ("devpts", Some(devpts)) if mount.destination() == Path::new("/dev/pts") => {
@@ -246,7 +248,11 @@ fn groups(
             let named = view_of.options.iter().any(|option| option.starts_with("name="));
             let none = named.then(|| ("none".to_owned(), None));
             let source = ("source".to_owned(), Some("cgroup".to_owned()));
-            new_fs("cgroup", none.into_iter().chain(data).chain([source]).collect(), u64::from(attributes.bits()))?
+            new_fs(
+                "cgroup",
+                none.into_iter().chain(data).chain([source]).collect(),
+                u64::from(attributes.bits()),
+            )?
         } else {
             view(&view_of.group, options, mount)?
         };

@@ -60,10 +60,7 @@ impl Namespaces {
         let mut all = Self::default();
         let mut user = None;
         let mut new_user = false;
-        let (uid, gid) = (
-            extents(linux.uid_mappings().as_deref()),
-            extents(linux.gid_mappings().as_deref()),
-        );
+        let (uid, gid) = (extents(linux.uid_mappings().as_deref()), extents(linux.gid_mappings().as_deref()));
         for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
             let typ = namespace.typ();
             let (flag, name) = flag(typ);

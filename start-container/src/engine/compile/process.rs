@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use linux::spawn::{Call, Op, SchedulerAttributes};
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxMemoryPolicy, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    Process,
+    IOPriorityClass, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy, Process,
 };
 
 use super::invalid;

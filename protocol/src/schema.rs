@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::error::ErrorData;
 use crate::subcontainer::Empty;
-use crate::{file, image, process, session, subcontainer};
+use crate::{file, image, process, session, stats, subcontainer};
 
 pub use json::json_schema;
 pub use typescript::typescript;
@@ -137,7 +137,7 @@ pub const METHODS: &[Method] = &[
         "subcontainer.inspect",
         "Describes one subcontainer.",
     ),
-    method::<subcontainer::GuidParams, subcontainer::StatsResult>(
+    method::<subcontainer::GuidParams, stats::StatsResult>(
         "subcontainer.stats",
         "Says what everything inside uses together.",
     ),

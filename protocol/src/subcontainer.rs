@@ -263,17 +263,3 @@ pub struct ListResult {
     /// Every subcontainer of this host, oldest first.
     pub subcontainers: Vec<SubcontainerInfo>,
 }
-
-/// Result of `subcontainer.stats`: what everything inside uses together.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
-#[serde(rename_all = "camelCase")]
-pub struct StatsResult {
-    /// Processes alive.
-    pub processes: u32,
-    /// Processor time used by the processes alive, in microseconds.
-    #[ts(type = "number")]
-    pub cpu_micros: u64,
-    /// Proportional set size of the processes alive, in bytes.
-    #[ts(type = "number")]
-    pub memory_bytes: u64,
-}

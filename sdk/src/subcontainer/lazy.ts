@@ -10,7 +10,7 @@ import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import type { Process } from "../process/process.ts";
 import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
 import { SubContainerOwned } from "./owned.ts";
-import type { Abort, Exec, ExecFail, ImageOptions } from "./subcontainer.ts";
+import type { Abort, Exec, ExecFail, ImageOptions, WatchOptions } from "./subcontainer.ts";
 
 /** See the module. One that was never used has nothing to destroy. */
 export class SubContainerLazy implements AsyncDisposable {
@@ -131,6 +131,11 @@ export class SubContainerLazy implements AsyncDisposable {
   /** See `SubContainer.stats`. */
   async stats(): Promise<StatsResult> {
     return (await this.eager()).stats();
+  }
+
+  /** See `SubContainer.watchStats`. */
+  async *watchStats(options?: WatchOptions): AsyncGenerator<StatsResult, void, undefined> {
+    yield* (await this.eager()).watchStats(options);
   }
 
   /** See `SubContainer.hold`. */

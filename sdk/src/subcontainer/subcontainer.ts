@@ -12,6 +12,14 @@ import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
 import type { SubContainerOwned } from "./owned.ts";
 import type { SubContainerRc } from "./rc.ts";
 
+/** How to watch. */
+export interface WatchOptions {
+  /** Milliseconds between two looks. Default 1000. */
+  interval?: number | undefined;
+  /** Ends it. */
+  signal?: AbortSignal | undefined;
+}
+
 /** The image of a new subcontainer, and what it shares with the host. */
 export interface ImageOptions {
   /** The image: its name, or its digest `sha256:…`, or an unambiguous beginning of it. */
@@ -136,8 +144,13 @@ export interface SubContainer extends AsyncDisposable {
   readonly readFile: Files["readFile"];
   /** What it is, what it does and what is mounted. */
   inspect(): Promise<SubcontainerInfo>;
-  /** What everything inside uses together. */
+  /** What everything inside uses together. What the kernel does not count for it is absent. */
   stats(): Promise<StatsResult>;
+  /**
+   * The same again and again: at once, then after each interval, for as long as anything runs inside. Ends when
+   * `signal` is aborted, too.
+   */
+  watchStats(options?: WatchOptions): AsyncGenerator<StatsResult, void, undefined>;
   /** A counted handle. The last one that is released destroys the subcontainer. */
   rc(): SubContainerRc;
   /** Whether this handle's `destroy` destroys at once. */

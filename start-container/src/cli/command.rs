@@ -11,7 +11,7 @@ use clap::Args;
 use protocol::ErrorKind;
 use protocol::limits::Limits;
 use protocol::network::Network;
-use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize};
+use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize, Ulimit};
 
 use super::Context;
 use super::relay::{self, Ends, Foreground};
@@ -36,6 +36,17 @@ struct Options {
     /// Who to run as, by name or number [default: the image's]
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// File mode creation mask, in octal [default: the launch's, else 022]
+    #[arg(long, value_name = "MODE", value_parser = parse_umask)]
+    umask: Option<u32>,
+    /// A limit of each process: nofile=1024:4096, nproc=100, core=-1, …; -1 is none [default: the launch's, else one
+    /// that is not inherited from us: nofile is 1024:524288]
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]", value_parser = parse_ulimit)]
+    ulimit: Vec<(String, Ulimit)>,
+    /// How early the kernel kills it when memory runs out, -1000 to 1000; less than our own needs CAP_SYS_RESOURCE
+    /// [default: the launch's, else 0]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
     /// Give the command a terminal even if ours is none
     #[arg(long)]
     force_tty: bool,
@@ -121,7 +132,14 @@ impl Options {
             env.extend(images::env_file::parse(&text));
         }
         env.extend(self.env.iter().cloned());
-        Ok(CommandOptions { env, cwd: self.workdir.clone(), user: self.user.clone() })
+        Ok(CommandOptions {
+            env,
+            cwd: self.workdir.clone(),
+            user: self.user.clone(),
+            umask: self.umask,
+            ulimits: self.ulimit.iter().cloned().collect(),
+            oom_score_adj: self.oom_score_adj,
+        })
     }
 
     /// Our own streams, or terminals in their place: by default exactly when ours are terminals.
@@ -308,6 +326,20 @@ fn parse_env(text: &str) -> std::result::Result<(String, String), String> {
     }
 }
 
+fn parse_umask(text: &str) -> std::result::Result<u32, String> {
+    u32::from_str_radix(text, 8).map_err(|_error| format!("{text:?} is not a mode in octal"))
+}
+
+fn parse_ulimit(text: &str) -> std::result::Result<(String, Ulimit), String> {
+    let (name, value) = text.split_once('=').ok_or("must be TYPE=SOFT[:HARD]")?;
+    let number = |text: &str| text.parse().map_err(|_error| format!("{text:?} is not a number"));
+    let (soft, hard) = match value.split_once(':') {
+        None => (number(value)?, None),
+        Some((soft, hard)) => (number(soft)?, Some(number(hard)?)),
+    };
+    Ok((name.to_owned(), Ulimit { soft, hard }))
+}
+
 fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let number = lower.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
@@ -347,6 +379,12 @@ mod tests {
         assert!(
             parse_bytes("5t").is_err() && parse_bytes("m").is_err() && parse_bytes("99999999999g").is_err()
         );
+        assert_eq!((parse_umask("027"), parse_umask("9").is_err()), (Ok(0o27), true));
+        assert_eq!(
+            parse_ulimit("nofile=1:-1").unwrap(),
+            ("nofile".into(), Ulimit { soft: 1, hard: Some(-1) })
+        );
+        assert!(parse_ulimit("nofile").is_err() && parse_ulimit("nofile=a").is_err());
         assert!(parse_env("NOT_SET_ANYWHERE").is_err() && parse_env("=b").is_err());
         assert_eq!(parse_env("PATH").unwrap().1, std::env::var("PATH").unwrap());
     }

@@ -5,9 +5,10 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
-use cgroups::{Group, Machine, Plan};
+use cgroups::{Group, Machine, Plan, Stats};
 use protocol::limits::Limits;
 use protocol::process::Outcome;
+use rustix::io::Errno;
 
 use crate::error::{Failure, Result};
 
@@ -40,6 +41,17 @@ impl Controllers {
         Group::create(self.machine()?, guid, plan)
             .map(|group| Limited(Arc::new(group)))
             .map_err(Failure::from)
+    }
+
+    /// What a container uses, as far as its groups count it: with limits or without.
+    pub(crate) fn stats(&self, guid: &str) -> Result<Option<Stats>> {
+        let stats =
+            Group::open(self.machine()?, guid).and_then(|group| group.map(|group| group.stats()).transpose());
+        stats.map_err(Failure::from).or_else(|failure| match failure.errno() {
+            // Removed meanwhile.
+            Some(Errno::NOENT | Errno::NODEV) => Ok(None),
+            _ => Err(failure),
+        })
     }
 
     /// The groups that an earlier launch made.

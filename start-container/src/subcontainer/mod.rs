@@ -24,7 +24,8 @@ use protocol::image::ImageConfig;
 use protocol::limits::Limits;
 use protocol::network::Network;
 use protocol::process::{CommandOptions, Outcome, TerminalSize};
-use protocol::subcontainer::{Mount, RunState, StatsResult, SubcontainerInfo};
+use protocol::stats::StatsResult;
+use protocol::subcontainer::{Mount, RunState, SubcontainerInfo};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use volumes::Sources;
@@ -35,6 +36,7 @@ use crate::engine::limits::{Controllers, Limited};
 use crate::engine::network::Networking;
 use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
+use crate::engine::settings::{self, Own, Settings};
 use crate::engine::terminal::Terminal;
 use crate::engine::{compile, plan, user};
 use crate::error::{Failure, Result};
@@ -395,13 +397,15 @@ impl Machine {
             ));
         }
         let plan = self.controllers.plan(&launch.limits)?;
+        let userns = rootfs.ids().is_some();
+        let settings = settings::plan(launch.options, &Settings::default(), &Own::look()?, userns)?;
         self.networking.check(guid, &launch.network)?;
         // What an earlier leader had.
         if state.leader.is_some() {
             self.end_all(guid, state.limited())?;
         }
         let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose()?;
-        let launched = self.launch_in(guid, rootfs, launch, limited.as_ref(), &|leader| {
+        let launched = self.launch_in(rootfs, launch, &settings, limited.as_ref(), &|leader| {
             let data_dir = Some(self.data_dir.clone());
             lock.write(&State { leader: Some(leader.clone()), exited: None, data_dir, owned: state.owned })
         });
@@ -422,12 +426,13 @@ impl Machine {
     /// Everything of a launch that undoing the groups undoes.
     fn launch_in(
         &self,
-        guid: &str,
         rootfs: &Rootfs,
         launch: &Launch<'_>,
+        settings: &settings::Planned,
         limited: Option<&Limited>,
         write_down: &dyn Fn(&LeaderRecord) -> Result<()>,
     ) -> Result<Launched> {
+        let guid = rootfs.guid();
         let all = self.hierarchy.subcontainer(guid)?;
         // One of its own: the guard of an earlier leader may still be at work on that one's.
         let group = all.child(self.command_name())?;
@@ -444,7 +449,7 @@ impl Machine {
             terminal: launch.io.terminal.is_some(),
         };
         let user = user::look_up(root.as_fd(), command.user())?;
-        let process = plan::process(&command, &user, &launch.privileges)?;
+        let process = plan::process(&command, &user, &launch.privileges, settings)?;
         let cwd = process.cwd().clone();
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
         let first_id = rootfs.ids();
@@ -521,6 +526,7 @@ impl Machine {
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
                 network: launch.network.clone(),
+                settings: Settings::of(launch.options),
                 first_id,
             };
             write_down(&record).inspect_err(|_| process.end())?;
@@ -637,7 +643,9 @@ impl Machine {
         let command =
             plan::Command { args, options, image: &leader.record.image, terminal: io.terminal.is_some() };
         let user = user::look_up(leader.root.as_fd(), command.user())?;
-        let oci = plan::process(&command, &user, &leader.record.privileges)?;
+        let userns = leader.record.first_id.is_some();
+        let settings = settings::plan(options, &leader.record.settings, &Own::look()?, userns)?;
+        let oci = plan::process(&command, &user, &leader.record.privileges, &settings)?;
         let own = |id: u32| leader.record.first_id.unwrap_or(0) + id;
         let terminal = match io.terminal {
             Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, own(user.uid))?),
@@ -646,7 +654,6 @@ impl Machine {
         let (stdio, master) = streams(io, terminal, own(user.uid))?;
         let joins = leader.limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
         let filter = leader.record.privileges.program();
-        let userns = leader.record.first_id.is_some();
         let script = compile::join(&oci, &leader.process.pidfd, stdio, &joins, filter, userns)?;
         let kills = leader.limited.as_ref().map(Limited::count_kills);
         let started = self.start(script, group);
@@ -710,12 +717,12 @@ impl Machine {
         let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
-                let (limits, network) = (leader.record.limits.clone(), leader.record.network.clone());
+                let LeaderRecord { limits, network, settings, .. } = leader.record.clone();
                 RunState::Running {
                     pid: leader.process.pid as u32,
                     since: leader.record.since,
                     process: None,
-                    allowed: Box::new(leader.record.privileges.allowed(limits, network)),
+                    allowed: Box::new(leader.record.privileges.allowed(limits, network, settings)),
                     network: match leader.record.network {
                         Network::Private { .. } => self.networking.info(rootfs.guid())?,
                         _ => None,
@@ -757,13 +764,13 @@ impl Machine {
     /// What everything inside uses together.
     pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
         self.rootfs(guid)?;
-        let pids = match self.hierarchy.existing(guid)? {
-            Some(group) => {
-                group.processes().map_err(|errno| Failure::kernel("list processes of", guid, errno))?
-            }
-            None => Vec::new(),
+        let Some(group) = self.hierarchy.existing(guid)? else { return Ok(stats::of(None, &[])) };
+        let pids = match group.processes() {
+            // Removed meanwhile.
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(stats::of(None, &[])),
+            pids => pids.map_err(|errno| Failure::kernel("list processes of", guid, errno))?,
         };
-        Ok(stats::of(&pids))
+        Ok(stats::of(self.controllers.stats(guid)?, &pids))
     }
 }
 

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::privileges::Privileges;
+use crate::engine::settings::Settings;
 use crate::error::{Failure, Result};
 
 /// The leader of a subcontainer, as it is written down.
@@ -47,6 +48,9 @@ pub(crate) struct LeaderRecord {
     pub(crate) limits: Limits,
     #[serde(default)]
     pub(crate) network: Network,
+    /// What its processes start with.
+    #[serde(default)]
+    pub(crate) settings: Settings,
     /// The machine's id that is 0 inside, if it has a user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) first_id: Option<u32>,

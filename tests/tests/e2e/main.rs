@@ -22,6 +22,8 @@ mod registry;
 mod rootfs;
 mod rpc;
 mod scarcity;
+mod settings;
+mod stats;
 mod storm;
 mod survival;
 mod terminal;

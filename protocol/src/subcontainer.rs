@@ -30,6 +30,12 @@ pub struct CreateFsParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub userns: bool,
+    /// Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
+    /// fail with `ENOSPC`. It is a file system of its own then, in a file, which needs some of that for itself (4 MiB
+    /// and a thirtieth). Absent: as much as the machine's disk has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub rootfs_size: Option<u64>,
 }
 
 /// How many ids a user namespace of ours has.
@@ -250,6 +256,10 @@ pub struct SubcontainerInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub first_id: Option<u32>,
+    /// Bytes on the machine's disk that what is written to it takes at most, if that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub rootfs_size: Option<u64>,
     /// What it is doing.
     pub state: RunState,
     /// Its mounts, in the order they were made.

@@ -1017,6 +1017,12 @@ export type CreateFsParams = {
    * inside is nobody outside.
    */
   userns?: boolean;
+  /**
+   * Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
+   * fail with `ENOSPC`. It is a file system of its own then, in a file, which needs some of that for itself (4 MiB
+   * and a thirtieth). Absent: as much as the machine's disk has.
+   */
+  rootfsSize?: number;
 };
 
 /**
@@ -1176,6 +1182,8 @@ export type SubcontainerInfo = {
   throwaway: boolean;
   /** The id of the machine that is 0 inside, if it has a user namespace. */
   firstId?: number;
+  /** Bytes on the machine's disk that what is written to it takes at most, if that is limited. */
+  rootfsSize?: number;
   /** What it is doing. */
   state: RunState;
   /** Its mounts, in the order they were made. */

@@ -32,6 +32,11 @@ export interface ImageOptions {
   throwaway?: boolean | undefined;
   /** Give it a user namespace: root inside is nobody outside. Default false. */
   userns?: boolean | undefined;
+  /**
+   * Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
+   * fail with `ENOSPC`. It is a file system of its own then, which needs some of that for itself.
+   */
+  rootfsSize?: number | undefined;
   /** It outlives this connection. Default false: it is destroyed when the connection ends. */
   detached?: boolean | undefined;
 }

@@ -76,6 +76,20 @@ describe("S6, S22, S23: what a container is allowed", () => {
     expect((await sub.stats()).processes).toBe(0);
   });
 
+  test("a rootfs has the size that it was given", async ({ host }) => {
+    const sub = await SubContainer.of(host, { ...image, rootfsSize: 32 * 2 ** 20 }, null, NAME);
+    expect((await sub.inspect()).rootfsSize).toBe(32 * 2 ** 20);
+    const full = await sub.exec(["sh", "-c", "cat /dev/zero > /full"]);
+    expect(full.stderr).toContain("No space left on device");
+    const { rootfs } = await sub.stats();
+    expect(rootfs?.sizeBytes).toBe(32 * 2 ** 20);
+    expect(rootfs?.usedBytes).toBeGreaterThan(20 * 2 ** 20);
+    await expect(sub.writeFile("/more", new Uint8Array(2 ** 20))).rejects.toMatchObject({ code: "ENOSPC" });
+    await sub.destroy();
+    const refused = SubContainer.of(host, { ...image, rootfsSize: 1 }, null, NAME);
+    await expect(refused).rejects.toThrow(/not from 16777216/);
+  });
+
   test("what cannot be is refused, and the container is as it was", async ({ sub }) => {
     const refusals: [LaunchOptions, RegExp][] = [
       [{ capAdd: ["NET_AMDIN"] }, /NET_AMDIN/],

@@ -340,7 +340,7 @@ fn parse_ulimit(text: &str) -> std::result::Result<(String, Ulimit), String> {
     Ok((name.to_owned(), Ulimit { soft, hard }))
 }
 
-fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let number = lower.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
     let shift = match &lower[number.len()..] {

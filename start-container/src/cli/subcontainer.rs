@@ -73,6 +73,11 @@ pub(super) struct CreateFs {
     /// Give it a user namespace: root inside is nobody outside
     #[arg(long)]
     userns: bool,
+    /// How much of the machine's disk what is written to it takes at most: bytes, or with k, m, g; at least 16m
+    ///
+    /// It is a file system of its own then, in a file that grows; what it needs for itself is in the size.
+    #[arg(long, value_name = "BYTES", value_parser = command::parse_bytes)]
+    rootfs_size: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -106,7 +111,8 @@ impl Subcontainer {
             Self::CreateFs(create) => {
                 let name = create.name.or(create.positional_name);
                 let (throwaway, own_ids) = (create.throwaway, create.userns);
-                let options = images::rootfs::Options { name, throwaway, own_ids, guid: None };
+                let size = create.rootfs_size;
+                let options = images::rootfs::Options { name, throwaway, own_ids, size, guid: None };
                 let rootfs = machine.create_fs(&create.image, options)?;
                 let path = rootfs.path().display().to_string();
                 if context.json {
@@ -176,6 +182,9 @@ fn describe(info: &SubcontainerInfo) -> Result<()> {
     if let RunState::Running { allowed, network, .. } = &info.state {
         lines.extend(describe_allowed(allowed)?);
         lines.push(describe_network(&allowed.network, network.as_ref()));
+    }
+    if let Some(size) = info.rootfs_size {
+        lines.push(format!("size     {} at most: a file system of its own, in a file", output::bytes(size)));
     }
     if info.throwaway {
         lines.push("files    not synced to disk (throw-away)".into());

@@ -206,8 +206,9 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
     let detached = p.detached;
     let created = blocking(move || {
         let rootfs = {
-            let CreateFsParams { name, throwaway, userns, .. } = p;
-            let options = images::rootfs::Options { name, throwaway, own_ids: userns, guid: None };
+            let CreateFsParams { name, throwaway, userns, rootfs_size, .. } = p;
+            let options =
+                images::rootfs::Options { name, throwaway, own_ids: userns, size: rootfs_size, guid: None };
             worker.machine.create_fs_for(&p.image_id, options, !p.detached)?
         };
         Ok(CreateFsResult {

@@ -24,7 +24,7 @@ use protocol::image::ImageConfig;
 use protocol::limits::Limits;
 use protocol::network::Network;
 use protocol::process::{CommandOptions, Outcome, TerminalSize};
-use protocol::stats::StatsResult;
+use protocol::stats::{RootfsStats, StatsResult};
 use protocol::subcontainer::{Mount, RunState, SubcontainerInfo};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -741,6 +741,7 @@ impl Machine {
             created: rootfs.created(),
             throwaway: rootfs.throwaway(),
             first_id: rootfs.ids(),
+            rootfs_size: rootfs.size(),
             state: run_state,
             mounts: rootfs.mounts().map_err(Failure::from)?,
         })
@@ -763,14 +764,16 @@ impl Machine {
 
     /// What everything inside uses together.
     pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
-        self.rootfs(guid)?;
-        let Some(group) = self.hierarchy.existing(guid)? else { return Ok(stats::of(None, &[])) };
+        let rootfs = self.rootfs(guid)?;
+        let disk = rootfs.usage().map_err(Failure::from)?.zip(rootfs.size());
+        let disk = disk.map(|(used_bytes, size_bytes)| RootfsStats { used_bytes, size_bytes });
+        let Some(group) = self.hierarchy.existing(guid)? else { return Ok(stats::of(None, &[], disk)) };
         let pids = match group.processes() {
             // Removed meanwhile.
-            Err(Errno::NOENT | Errno::NODEV) => return Ok(stats::of(None, &[])),
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(stats::of(None, &[], disk)),
             pids => pids.map_err(|errno| Failure::kernel("list processes of", guid, errno))?,
         };
-        Ok(stats::of(self.controllers.stats(guid)?, &pids))
+        Ok(stats::of(self.controllers.stats(guid)?, &pids, disk))
     }
 }
 

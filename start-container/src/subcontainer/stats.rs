@@ -1,10 +1,10 @@
 //! What a container uses: from its control groups, and from proc what they do not count.
 
 use cgroups::Stats;
-use protocol::stats::StatsResult;
+use protocol::stats::{RootfsStats, StatsResult};
 
 /// `counted` is absent while nothing runs; `pids` are those alive.
-pub(super) fn of(counted: Option<Stats>, pids: &[i32]) -> StatsResult {
+pub(super) fn of(counted: Option<Stats>, pids: &[i32], rootfs: Option<RootfsStats>) -> StatsResult {
     let Stats { memory, cpu, pids: processes, io, pressure } = counted.unwrap_or_default();
     let alive = pids.iter().filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()).count();
     StatsResult {
@@ -20,7 +20,7 @@ pub(super) fn of(counted: Option<Stats>, pids: &[i32]) -> StatsResult {
         pids: processes,
         io,
         pressure,
-        rootfs: None,
+        rootfs,
     }
 }
 

@@ -11,6 +11,7 @@
 mod attack;
 mod bad_input;
 mod cli;
+mod disk;
 mod exec;
 mod images;
 mod limits;

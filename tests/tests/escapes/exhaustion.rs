@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use tests::{Cli, Host, attacks, eventually, isolated, skip};
+use tests::{Cli, Host, attacks, eventually, isolated};
 
 use super::rig::{Arena, Attempt, DOORS, Door, GUARDED, KINDS, UNLIMITED, naive};
 
@@ -173,5 +173,12 @@ fn s23_files_in_memory_that_is_nobodys_are_held() {
 
 #[test]
 fn s23_a_full_disk_is_the_containers_own() {
-    skip!("this needs a quota for a rootfs");
+    isolated(|| {
+        let arena = Arena::new();
+        for directory in ["/", "/tmp"] {
+            let fill = Attempt::new(&["fill", directory, "50331648"]).sized(32 << 20);
+            fill.is_refused(&arena);
+            fill.works_with(&arena, &UNLIMITED);
+        }
+    });
 }

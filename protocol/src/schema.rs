@@ -141,6 +141,10 @@ pub const METHODS: &[Method] = &[
         "subcontainer.stats",
         "Says what everything inside uses together.",
     ),
+    method::<subcontainer::UpdateParams, subcontainer::UpdateResult>(
+        "subcontainer.update",
+        "Changes limits while it runs.",
+    ),
     method::<subcontainer::GuidParams, Empty>(
         "subcontainer.detach",
         "Lets it outlive this connection, which owned it.",

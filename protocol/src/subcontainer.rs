@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::limits::Limits;
 use crate::network::NetworkInfo;
 use crate::process::{Allowed, Outcome};
 
@@ -59,6 +60,25 @@ pub struct CreateFsResult {
 pub struct GuidParams {
     /// The subcontainer.
     pub guid: String,
+}
+
+/// Parameters of `subcontainer.update`: changes limits while it runs.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateParams {
+    /// The subcontainer.
+    pub guid: String,
+    /// What changes; what is absent stays. 2^53 - 1 takes a limit away. Less memory than is in use is refused, and memory
+    /// where it has not been counted since the launch, which is where that named no limit at all.
+    pub limits: Limits,
+}
+
+/// Result of `subcontainer.update`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateResult {
+    /// What holds now.
+    pub limits: Limits,
 }
 
 /// A result with nothing in it.

@@ -28,6 +28,7 @@ export type {
   HelloResult,
   ImageConfig,
   ImageInfo,
+  Limits,
   Methods,
   Outcome,
   RemovedResult,

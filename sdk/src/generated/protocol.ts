@@ -1200,6 +1200,27 @@ export type UnmountParams = {
   mountpoint: string;
 };
 
+/**
+ * Parameters of `subcontainer.update`: changes limits while it runs.
+ */
+export type UpdateParams = {
+  /** The subcontainer. */
+  guid: string;
+  /**
+   * What changes; what is absent stays. 2^53 - 1 takes a limit away. Less memory than is in use is refused, and memory
+   * where it has not been counted since the launch, which is where that named no limit at all.
+   */
+  limits: Limits;
+};
+
+/**
+ * Result of `subcontainer.update`.
+ */
+export type UpdateResult = {
+  /** What holds now. */
+  limits: Limits;
+};
+
 // methods
 
 /** Every request: what it takes and what it answers. */
@@ -1244,6 +1265,8 @@ export type Methods = {
   "subcontainer.inspect": { params: GuidParams; result: SubcontainerInfo };
   /** Says what everything inside uses together. */
   "subcontainer.stats": { params: GuidParams; result: StatsResult };
+  /** Changes limits while it runs. */
+  "subcontainer.update": { params: UpdateParams; result: UpdateResult };
   /** Lets it outlive this connection, which owned it. */
   "subcontainer.detach": { params: GuidParams; result: Empty };
   /** Makes this connection the owner of a detached subcontainer. */

@@ -5,7 +5,7 @@ import "../polyfill.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DestroyedError } from "../errors.ts";
 import type { Content, Files, WriteOptions } from "../files/files.ts";
-import type { StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
+import type { Limits, StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import { toWire } from "../mounts/options.ts";
 import { milliseconds, type StdioOptions } from "../process/options.ts";
@@ -135,6 +135,15 @@ export abstract class Handle implements SubContainer {
       yield stats;
       await sleep(interval, undefined, signal ? { signal } : {}).catch(() => {});
     }
+  }
+
+  async update(options: { limits: Limits }): Promise<Limits> {
+    const core = this.#enter("update");
+    const { limits } = await core.host.request("subcontainer.update", {
+      guid: core.guid,
+      limits: options.limits,
+    });
+    return limits;
   }
 
   hold(): () => Promise<void> {

@@ -2,7 +2,7 @@
  * What every handle of a subcontainer can do, and the ways to get one.
  */
 import type { Content, Files, WriteOptions } from "../files/files.ts";
-import type { StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
+import type { Limits, StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import type { CommandOptions, ExecOptions, StdioOptions } from "../process/options.ts";
 import type { Process } from "../process/process.ts";
@@ -156,6 +156,14 @@ export interface SubContainer extends AsyncDisposable {
    * `signal` is aborted, too.
    */
   watchStats(options?: WatchOptions): AsyncGenerator<StatsResult, void, undefined>;
+  /**
+   * Changes the limits of the container that runs, for all that is in it. What is not named stays; `2 ** 53 - 1` takes a
+   * limit away. Returns those that hold now.
+   *
+   * @throws HostError `busy` for less memory than is in use; `invalid` for memory where none was counted, which is where
+   * the launch named no limit at all
+   */
+  update(options: { limits: Limits }): Promise<Limits>;
   /** A counted handle. The last one that is released destroys the subcontainer. */
   rc(): SubContainerRc;
   /** Whether this handle's `destroy` destroys at once. */

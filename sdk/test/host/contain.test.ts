@@ -76,6 +76,18 @@ describe("S6, S22, S23: what a container is allowed", () => {
     expect((await sub.stats()).processes).toBe(0);
   });
 
+  test("limits change while it runs", async ({ sub }) => {
+    await sub.launch(null, { limits: { memoryBytes: 64 * 2 ** 20, pids: 50 }, stdio: "ignore" });
+    const limits = await sub.update({ limits: { pids: 20, memoryBytes: 32 * 2 ** 20, swapBytes: 0 } });
+    expect(limits).toEqual({ pids: 20, memoryBytes: 32 * 2 ** 20, swapBytes: 0 });
+    expect(await sub.stats()).toMatchObject({ memory: { limitBytes: 32 * 2 ** 20 }, pids: { limit: 20 } });
+    await expect(sub.update({ limits: { memoryBytes: 1 } })).rejects.toMatchObject({ kind: "invalid" });
+    expect(await sub.update({ limits: { pids: 2 ** 53 - 1 } })).toEqual({
+      memoryBytes: 32 * 2 ** 20,
+      swapBytes: 0,
+    });
+  });
+
   test("a rootfs has the size that it was given", async ({ host }) => {
     const sub = await SubContainer.of(host, { ...image, rootfsSize: 32 * 2 ** 20 }, null, NAME);
     expect((await sub.inspect()).rootfsSize).toBe(32 * 2 ** 20);

@@ -14,6 +14,7 @@ mod attach;
 mod bind_mount;
 mod command;
 mod image;
+mod limits;
 mod output;
 mod pipe_wrap;
 mod relay;

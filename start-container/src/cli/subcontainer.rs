@@ -9,7 +9,7 @@ use protocol::network::{Network, NetworkInfo};
 use protocol::process::{Allowed, SeccompProfile, Ulimit};
 use protocol::subcontainer::{CreateFsResult, OWN_IDS, RunState, SubcontainerInfo};
 
-use super::{Context, attach, command, output, stats};
+use super::{Context, attach, command, limits as flags, output, stats};
 use crate::engine::limits;
 use crate::engine::privileges::CAPABILITIES;
 use crate::error::Result;
@@ -44,6 +44,11 @@ pub(super) enum Subcontainer {
     /// not shown: without any limit, that is memory, processes and disks, but for the memory of processes; time and
     /// waiting are counted always.
     Stats(stats::Stats),
+    /// Change the limits of a container that runs
+    ///
+    /// What is not named stays; -1 takes a limit away. Prints those that hold now. Less memory than is in use is refused, and
+    /// so is a limit of memory for a container that was launched without any limit: what it uses was not counted.
+    Update(Box<flags::Update>),
     /// Connect to the first process of a container that somebody else launched, and end as it ends
     ///
     /// Signals are passed on to it. Its terminal, or its standard streams, are ours meanwhile if the host (the daemon)
@@ -76,7 +81,7 @@ pub(super) struct CreateFs {
     /// How much of the machine's disk what is written to it takes at most: bytes, or with k, m, g; at least 16m
     ///
     /// It is a file system of its own then, in a file that grows; what it needs for itself is in the size.
-    #[arg(long, value_name = "BYTES", value_parser = command::parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = flags::parse_bytes)]
     rootfs_size: Option<u64>,
 }
 
@@ -141,6 +146,7 @@ impl Subcontainer {
                 if context.json { output::json(&info)? } else { describe(&info)? }
             }
             Self::Stats(stats) => stats.run(context, &machine)?,
+            Self::Update(update) => update.run(context, &machine)?,
             Self::Attach(which) => return attach::attach(&machine, &which.rootfs),
             Self::Launch(_) | Self::Exec(_) | Self::BindMount(_) | Self::PipeWrap(_) => {}
         }

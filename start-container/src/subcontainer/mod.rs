@@ -13,7 +13,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use images::{Rootfs, Store};
@@ -44,8 +44,10 @@ use crate::sealed::Sealed;
 
 pub(crate) mod state;
 mod stats;
+mod update;
 
 use state::{LeaderRecord, Locked, State};
+use update::Seen;
 
 /// Everything on this machine that subcontainers are made of.
 #[derive(Debug)]
@@ -72,8 +74,8 @@ pub(crate) struct Leader {
     root: Arc<OwnedFd>,
     /// What it was launched with, and what every command in it is under.
     record: LeaderRecord,
-    /// The groups for the limits.
-    limited: Option<Limited>,
+    /// The groups for the limits, as of the last look.
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Leader {
@@ -525,6 +527,8 @@ impl Machine {
                 image: image.clone(),
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
+                limited: limited.is_some(),
+                counts_memory: limited.is_some(),
                 network: launch.network.clone(),
                 settings: Settings::of(launch.options),
                 first_id,
@@ -542,8 +546,10 @@ impl Machine {
         };
         match settle() {
             Ok((root, record)) => {
-                let limited = limited.cloned();
-                let leader = Leader { process, group: all, root: Arc::new(root), record, limited };
+                // What was written down is not looked at again before it changes.
+                let stamp = state::stamp(&self.run_dir, guid).ok().flatten();
+                let seen = Arc::new(Mutex::new(Seen { stamp, limited: limited.cloned() }));
+                let leader = Leader { process, group: all, root: Arc::new(root), record, seen };
                 Ok(Launched { leader, terminal: master, guard })
             }
             Err(failure) => {
@@ -574,7 +580,12 @@ impl Machine {
 
     /// The leader, if one runs.
     pub(crate) fn leader(&self, guid: &str) -> Result<Option<Leader>> {
-        self.find_leader(guid, &state::read(&self.run_dir, guid)?)
+        let (state, stamp) = state::read_with_stamp(&self.run_dir, guid)?;
+        let leader = self.find_leader(guid, &state)?;
+        if let Some(Ok(mut seen)) = leader.as_ref().map(|leader| leader.seen.lock()) {
+            seen.stamp = stamp;
+        }
+        Ok(leader)
     }
 
     fn find_leader(&self, guid: &str, state: &State) -> Result<Option<Leader>> {
@@ -598,7 +609,8 @@ impl Machine {
         let limited = if state.limited() { self.controllers.existing(guid)? } else { None };
         let kills = limited.as_ref().map(Limited::count_kills);
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group, kills };
-        Ok(Some(Leader { process, group: all, root, record: record.clone(), limited }))
+        let seen = Arc::new(Mutex::new(Seen { stamp: None, limited }));
+        Ok(Some(Leader { process, group: all, root, record: record.clone(), seen }))
     }
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
@@ -652,10 +664,11 @@ impl Machine {
             None => None,
         };
         let (stdio, master) = streams(io, terminal, own(user.uid))?;
-        let joins = leader.limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
+        let (stamp, limited) = self.limited(leader)?;
+        let joins = limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
         let filter = leader.record.privileges.program();
         let script = compile::join(&oci, &leader.process.pidfd, stdio, &joins, filter, userns)?;
-        let kills = leader.limited.as_ref().map(Limited::count_kills);
+        let kills = limited.as_ref().map(Limited::count_kills);
         let started = self.start(script, group);
         let (mut process, guard) = started.map_err(|failure| match failure.errno() {
             // So the kernel refuses a process in a pid namespace whose first one is on its way out.
@@ -663,6 +676,7 @@ impl Machine {
             _ => failure,
         })?;
         process.kills = kills;
+        self.catch_up(leader, stamp, &mut process).inspect_err(|_| process.end())?;
         Ok(Started { process, terminal: master, guard })
     }
 

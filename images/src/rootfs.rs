@@ -301,20 +301,7 @@ impl Rootfs {
     /// Unmounts `D/subcontainers` when no rootfs is mounted there: nothing of ours is left in the machine's mounts.
     /// It is made again when it is needed. For whoever has destroyed the last one and is about to end.
     pub fn release(data_dir: &Path) -> Result<()> {
-        use rustix::mount::UnmountFlags;
-        let path = data_dir.join("subcontainers");
-        let empty = match open_dir(&path).and_then(text_names_in) {
-            Err(Errno::NOENT) => return Ok(()),
-            names => names.map_err(Error::kernel("read directory", "subcontainers"))?.is_empty(),
-        };
-        if !empty || !is_mount(&path)? {
-            return Ok(());
-        }
-        // Not lazily: somebody who is about to mount holds it open, and keeps it.
-        match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
-            Err(errno) => Err(Error::kernel("unmount", "subcontainers")(errno)),
-        }
+        point::release(data_dir).map_err(Error::kernel("unmount", "subcontainers"))
     }
 
     /// Held until dropped; another process's destroy or mount of the same rootfs waits.

@@ -13,6 +13,8 @@
 //! | `msgqueue`, `nice`, `rtprio` | 819200, 0, 0 | the kernel's |
 //! | `nproc`, `sigpending` | our hard limit | counted for each user, not for each process: `pids` limits a container |
 //! | others | unlimited | the kernel's |
+//!
+//! Why, and what others do: docs/decisions/0014-what-a-process-starts-with.md.
 
 use std::collections::BTreeMap;
 

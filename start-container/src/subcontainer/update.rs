@@ -1,12 +1,11 @@
 //! Limits that change while a container runs.
 //!
 //! ```text
-//! update: plan (refuses) -> write the state -> make groups, set limits -> write the state again -> move what runs
-//!                                                    | that fails: set back what was set
+//! update: plan (refuses) -> state: there are groups -> make them, set limits -> state: the limits -> move what runs
+//!                                                               | that fails: set back what was set
 //! exec:   look at the state -> join the groups that are there -> start -> look again: another state? move what runs
 //! ```
-//! The first state is there so that whoever ends the container finds the groups. The second one tells that they are
-//! complete: a command that looked before that has either started when the update moves what runs, or sees another state
+//! By the first state, whoever ends the container finds the groups. The second one tells that they are complete: a command that looked before that has either started when the update moves what runs, or sees another state
 //! after its start.
 
 use std::sync::{MutexGuard, PoisonError};
@@ -61,7 +60,9 @@ impl Machine {
             let leader = LeaderRecord { limits: limits.clone(), limited: true, ..old.clone() };
             lock.write(&State { leader: Some(leader), ..state.clone() })
         };
-        with(&limits)?;
+        if !old.limited {
+            with(&old.limits)?;
+        }
         let updated = self.controllers.update(guid, change);
         if updated.is_err() {
             // The failure is what the caller must hear of.

@@ -14,6 +14,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use linux::kernel::Features;
 use linux::loopdev;
@@ -133,6 +134,20 @@ fn make(dir: &OwnedFd, bytes: u64, volatile: bool) -> Result<(), DiskError> {
     rustix::fs::renameat(dir, NEW_FILE, dir, FILE).map_err(step("name"))
 }
 
+/// Takes the lock that the device will hold. The device before this one may be on its way out.
+fn lock(file: &OwnedFd) -> Result<(), DiskError> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(Errno::WOULDBLOCK) => return Err(DiskError::InUse),
+            locked => return locked.map_err(step("lock")),
+        }
+    }
+}
+
 /// A disk that is mounted for as long as this, or an overlay over it, is there.
 pub(super) struct Mounted<'p> {
     root: OwnedFd,
@@ -153,10 +168,7 @@ impl<'p> Mounted<'p> {
         make(dir, bytes, volatile)?;
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(dir, FILE, flags, Mode::empty()).map_err(step("open"))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(DiskError::InUse),
-            locked => locked.map_err(step("lock"))?,
-        }
+        lock(&file)?;
         let device = loopdev::attach(&file).map_err(step("make a loop device of"))?;
         let context = FsContext::open("ext4")?;
         context.string("source", device.path.as_path())?;

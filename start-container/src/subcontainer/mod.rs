@@ -171,8 +171,8 @@ impl Machine {
             init: Init::default(),
             // Who is sealed is a daemon.
             networking: Networking::new(run_dir, sealed.is_some()),
+            controllers: Controllers::new(sealed.is_some()),
             sealed,
-            controllers: Controllers::default(),
             commands: AtomicU64::new(0),
         })
     }
@@ -366,7 +366,9 @@ impl Machine {
         if limited && let Some(groups) = self.controllers.existing(guid)? {
             groups.remove()?;
         }
-        self.hierarchy.tidy();
+        if self.sealed.is_none() {
+            self.hierarchy.tidy();
+        }
         Ok(())
     }
 
@@ -377,6 +379,7 @@ impl Machine {
 
     /// Takes away what is there for all subcontainers, if there is none.
     pub(crate) fn release(&self) -> Result<()> {
+        self.controllers.tidy();
         self.hierarchy.tidy();
         self.networking.tidy()?;
         Rootfs::release(&self.data_dir).map_err(Failure::from)

@@ -42,9 +42,8 @@ impl Joined {
         let mut first: Vec<Op> = joins.into_iter().map(Op::JoinCgroup).collect();
         let mut user = None;
         let mut together = 0;
-        if let Some(score) = process.and_then(|process| process.oom_score_adj()) {
-            let path = c"/proc/self/oom_score_adj".to_owned();
-            before.push(Op::WriteFile { path, bytes: score.to_string().into_bytes(), optional: false });
+        if let Some(process) = process {
+            before.extend(compile::oom_score(process)?);
         }
         for (_, typ) in TYPES {
             let (flag, name) = flag(typ);

@@ -98,6 +98,8 @@ pub mod op {
     pub const WAIT: u64 = 23;
     /// Looks whether there is something to execute. No argument.
     pub const FIND: u64 = 24;
+    /// → the root of a procfs, text, its length in bytes.
+    pub const OOM_SCORE_ADJ: u64 = 25;
 }
 
 /// Steps that build the tree, see [`super::tree`]. `pairs`: place and number of a list of two places for each part of

@@ -3,8 +3,8 @@
 //! Opens what must be open (namespaces, sources of bind mounts) and decides the order of what is done:
 //!
 //! ```text
-//! before the clone   score, groups, clocks, namespaces by path, user namespace
-//! then               keyring, root inside, cgroup namespace, names, propagation
+//! before the clone   score, clocks, namespaces by path, user namespace
+//! then               groups, keyring, root inside, cgroup namespace, names, propagation
 //!                    rootfs, mounts, devices, working directory
 //!                    -- hooks: prestart, createRuntime, createContainer --
 //!                    settings, read-only and masked paths, pivot
@@ -40,7 +40,7 @@ pub(crate) struct Bundle<'a> {
     /// The rootfs, absolute.
     pub(crate) rootfs: &'a Path,
     pub(crate) namespaces: &'a Namespaces,
-    /// Files through which whoever clones the process joins groups.
+    /// Files through which the process joins groups.
     pub(crate) joins: Vec<Arc<OwnedFd>>,
     /// The group that the process is born in.
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
@@ -78,9 +78,11 @@ pub(crate) fn compile(bundle: Bundle<'_>) -> Result<Compiled> {
     let none = Linux::default();
     let linux = spec.linux().as_ref().unwrap_or(&none);
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "missing"))?;
-    let before = before(process, &bundle.joins, namespaces);
+    let before = before(process, namespaces)?;
 
     let mut ops = Vec::with_capacity(64);
+    // Itself, and not by whoever clones it: that would count as one more.
+    ops.extend(bundle.joins.into_iter().map(Op::JoinCgroup));
     if !bundle.no_new_keyring {
         ops.push(Op::NewKeyring);
     }
@@ -186,19 +188,15 @@ pub(crate) fn compile(bundle: Bundle<'_>) -> Result<Compiled> {
 }
 
 /// The steps of whoever clones a process of a container, as long as it is root of the machine.
-pub(crate) fn before(process: &Process, joins: &[Arc<OwnedFd>], namespaces: &Namespaces) -> Vec<Op> {
+fn before(process: &Process, namespaces: &Namespaces) -> Result<Vec<Op>> {
     let mut ops = Vec::new();
-    if let Some(score) = process.oom_score_adj() {
-        let path = c"/proc/self/oom_score_adj".to_owned();
-        ops.push(Op::WriteFile { path, bytes: score.to_string().into_bytes(), optional: false });
-    }
-    ops.extend(joins.iter().cloned().map(Op::JoinCgroup));
+    ops.extend(super::oom_score(process)?);
     if namespaces.user.is_some() {
         // Raising one's own needs power over the machine, which is left with the namespace.
         ops.extend(limits(process));
     }
     ops.extend(namespaces.joined.iter().cloned());
-    ops
+    Ok(ops)
 }
 
 fn limits(process: &Process) -> impl Iterator<Item = Op> {

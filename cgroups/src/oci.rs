@@ -27,10 +27,13 @@ use crate::{dir, group};
 
 mod bpf;
 mod devices;
+mod part;
+mod processes;
 mod stats;
 mod v1;
 mod v2;
 
+use part::{Part, Setting};
 pub use stats::{Blkio, BlkioEntry, Cpu, Hugetlb, Memory, MemoryUse, OciStats, Pids, Throttling};
 
 /// A hierarchy as it is mounted.
@@ -131,13 +134,6 @@ impl Hierarchies {
 #[derive(Debug)]
 pub struct Groups {
     parts: Vec<Part>,
-}
-
-#[derive(Debug)]
-struct Part {
-    hierarchy: Hierarchy,
-    path: PathBuf,
-    dir: OwnedFd,
 }
 
 /// `a/b/c` beneath a top, without anything that leads elsewhere.
@@ -289,93 +285,6 @@ impl Groups {
         self.parts.iter().map(|part| (&part.hierarchy, part.hierarchy.point.join(&part.path)))
     }
 
-    /// Processes in the groups and beneath.
-    #[must_use]
-    pub fn processes(&self) -> Vec<i32> {
-        let part = self.parts.iter().find(|part| part.has("pids")).or_else(|| self.parts.first());
-        let mut pids =
-            part.map(|part| dir::processes(part.dir.as_fd()).unwrap_or_default()).unwrap_or_default();
-        pids.sort_unstable();
-        pids.dedup();
-        pids
-    }
-
-    /// Stops everything in them, or lets it go on. Returns when it has stopped.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] where there is no freezer, [`Error::Write`].
-    pub fn freeze(&self, frozen: bool) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        // The freezer of v1 is what others look at, where there is one.
-        if let Some(part) = self.parts.iter().find(|part| part.has("freezer")) {
-            let state = if frozen { "FROZEN" } else { "THAWED" };
-            loop {
-                part.write("freezer.state", state)?;
-                if part.read("freezer.state").is_ok_and(|text| text.trim() == state) {
-                    return Ok(());
-                }
-                if Instant::now() > deadline {
-                    // What cannot be stopped must not stay half stopped.
-                    part.write("freezer.state", "THAWED")?;
-                    return Err(part.failed("freezer.state", state, Errno::TIMEDOUT));
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-        let part = self.unified().ok_or(Error::Unsupported { field: "freezer" })?;
-        part.write("cgroup.freeze", if frozen { "1" } else { "0" })?;
-        let wanted = u64::from(frozen);
-        while part.read("cgroup.events").is_ok_and(|text| dir::field(&text, "frozen") != Some(wanted)) {
-            if Instant::now() > deadline {
-                part.write("cgroup.freeze", "0")?;
-                return Err(part.failed("cgroup.freeze", "1", Errno::TIMEDOUT));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    }
-
-    /// Whether they are stopped.
-    #[must_use]
-    pub fn is_frozen(&self) -> bool {
-        if let Some(part) = self.parts.iter().find(|part| part.has("freezer")) {
-            return part.read("freezer.state").is_ok_and(|text| text.trim() != "THAWED");
-        }
-        self.unified().is_some_and(|part| part.read("cgroup.freeze").is_ok_and(|text| text.trim() == "1"))
-    }
-
-    /// SIGKILL to everything in them. What is stopped is let go, to die.
-    pub fn kill(&self) {
-        // What is not there, or gone, has nothing to be killed in.
-        if let Some(part) = self.unified()
-            && part.write("cgroup.kill", "1").is_ok()
-            && !self.is_frozen()
-        {
-            return;
-        }
-        for pid in self.processes() {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
-            }
-        }
-        if self.is_frozen() {
-            self.freeze(false).ok();
-        }
-    }
-
-    /// Ends everything in them and waits for it, ten seconds at most.
-    pub fn end(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !self.processes().is_empty() && Instant::now() < deadline {
-            self.kill();
-            let last = self.processes().pop().and_then(rustix::process::Pid::from_raw);
-            if let Some(handle) = last.and_then(|pid| linux::pidfd::open(pid).ok()) {
-                // Whether it has or not: whoever waits looks again.
-                let _ended = linux::pidfd::ends_within(&handle, Duration::from_millis(100));
-            }
-        }
-    }
-
     fn unified(&self) -> Option<&Part> {
         self.parts.iter().find(|part| part.hierarchy.version == Version::V2)
     }
@@ -435,83 +344,6 @@ fn remove_all(above: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     match group::remove_dir(above, name) {
         Err(Errno::NOENT | Errno::NODEV) => Ok(()),
         other => other,
-    }
-}
-
-/// A value for a file.
-#[derive(Clone, Debug, PartialEq)]
-struct Setting {
-    /// By its field in `linux.resources`.
-    field: &'static str,
-    controller: &'static str,
-    file: String,
-    value: String,
-    /// Where the file is absent, it is left out.
-    optional: bool,
-    /// What is tried when this one is refused.
-    or: Option<Box<Setting>>,
-}
-
-impl Setting {
-    fn new(
-        field: &'static str,
-        controller: &'static str,
-        file: impl Into<String>,
-        value: impl ToString,
-    ) -> Self {
-        let (file, value) = (file.into(), value.to_string());
-        Self { field, controller, file, value, optional: false, or: None }
-    }
-
-    fn optional(mut self) -> Self {
-        self.optional = true;
-        self
-    }
-
-    fn or(mut self, other: Self) -> Self {
-        self.or = Some(Box::new(other));
-        self
-    }
-}
-
-impl Part {
-    /// Whether a controller's files are here. Those of v2 are where it was made available.
-    fn has(&self, controller: &str) -> bool {
-        match self.hierarchy.version {
-            Version::V1 => self.hierarchy.options.iter().any(|option| option == controller),
-            Version::V2 => {
-                // Every group of v2 counts processor time and has `cgroup.*`, without any controller.
-                controller == "cgroup"
-                    || self
-                        .read("cgroup.controllers")
-                        .is_ok_and(|text| text.split_ascii_whitespace().any(|there| there == controller))
-            }
-        }
-    }
-
-    fn join_file(&self) -> Result<OwnedFd> {
-        let file = if self.hierarchy.version == Version::V1 { "tasks" } else { "cgroup.procs" };
-        dir::open(self.dir.as_fd(), file, OFlags::WRONLY).map_err(|source| Error::Read {
-            file: file.into(),
-            group: self.label(),
-            source,
-        })
-    }
-
-    fn write(&self, file: &str, value: &str) -> Result<()> {
-        dir::write(self.dir.as_fd(), file, value).map_err(|source| self.failed(file, value, source))
-    }
-
-    fn read(&self, file: &str) -> Result<String, Errno> {
-        dir::read(self.dir.as_fd(), file)
-    }
-
-    fn failed(&self, file: &str, value: &str, source: Errno) -> Error {
-        Error::Write { file: file.to_owned(), value: value.to_owned(), group: self.label(), source }
-    }
-
-    fn label(&self) -> String {
-        label(&self.hierarchy, &self.path)
     }
 }
 

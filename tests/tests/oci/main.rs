@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rig       a bundle over busybox; ours, runc and crun
-//! agree     one table of bundles, run by all three: where the other two agree, so do we
+//! agree     one table of bundles (cases), run by all three: where the other two agree, so do we
 //! life      create, start, state, kill, delete, exec, hooks; what is said when something is wrong
 //! killed    nothing stays, whoever is killed when
 //! engines   podman and containerd
@@ -15,6 +15,7 @@
 )]
 
 mod agree;
+mod cases;
 mod engines;
 mod killed;
 mod life;

@@ -82,7 +82,7 @@ pub(super) enum Command {
         quiet: bool,
     },
     /// Run a command in a container that runs
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// List the processes of a container
     Ps {
         /// `table` or `json`
@@ -198,7 +198,7 @@ pub(super) struct Exec {
     /// With a terminal
     #[arg(short, long)]
     pub(super) tty: bool,
-    /// UID[:GID]
+    /// By number
     #[arg(short, long, value_name = "UID[:GID]")]
     pub(super) user: Option<String>,
     /// Further groups

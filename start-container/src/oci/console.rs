@@ -77,8 +77,8 @@ pub(super) fn of_command(root: BorrowedFd<'_>, spec: &Spec, process: &Process) -
 }
 
 fn bundle_devpts(spec: &Spec) -> bool {
-    let mounts = spec.mounts().iter().flatten();
-    let last = mounts.filter(|mount| mount.destination() == Path::new("/dev/pts")).last();
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let last = mounts.iter().rfind(|mount| mount.destination() == Path::new("/dev/pts"));
     last.is_some_and(|mount| mount.typ().as_deref() == Some("devpts"))
 }
 

@@ -1,4 +1,4 @@
-//! Where this door speaks: standard error, and the file that an engine names. With [`crate::cli::output`] the only
+//! Where this door speaks: standard error, and the file that an engine names. With `cli::output` the only
 //! places that print.
 
 #![allow(

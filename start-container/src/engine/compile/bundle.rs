@@ -219,7 +219,8 @@ pub(crate) fn closing(
     if let Some(policy) = linux.memory_policy() {
         ops.push(process::memory_policy(policy)?);
     }
-    if !(linux.uid_mappings().as_ref().is_some_and(|map| !map.is_empty())) {
+    // In a user namespace, whoever cloned it has set them.
+    if linux.namespaces().iter().flatten().all(|namespace| namespace.typ() != Ns::User) {
         ops.extend(limits(process));
     }
     ops.push(Op::Umask(process.user().umask().unwrap_or(0o022)));

@@ -66,8 +66,8 @@ fn kind(mount: &Mount, options: &Options) -> Kind {
 
 /// What is mounted at a place of the container, by the last mount that says so.
 pub(super) fn kind_at(spec: &Spec, place: &str) -> Option<Kind> {
-    let mounts = spec.mounts().iter().flatten();
-    let there = mounts.filter(|mount| mount.destination() == Path::new(place)).last();
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let there = mounts.iter().rfind(|mount| mount.destination() == Path::new(place));
     there.map(|mount| kind(mount, &Options::of(mount)))
 }
 

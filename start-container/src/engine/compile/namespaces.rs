@@ -111,7 +111,7 @@ impl Namespaces {
             let namespace = linux::userns::owned_namespace(&uid, &gid, owner)
                 .map_err(|errno| Failure::kernel("create user namespace", "", errno))?;
             user = Some(Arc::new(namespace));
-        } else if !(uid.is_empty() && gid.is_empty()) && !all.has(Ns::User) {
+        } else if !(all.has(Ns::User) || uid.is_empty() && gid.is_empty()) {
             return Err(invalid("linux.uidMappings", "needs a user namespace"));
         }
         if let Some(user) = &user {

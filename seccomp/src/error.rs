@@ -26,7 +26,7 @@ pub enum Error {
         index: usize,
     },
     /// The action needs somebody who answers, and there is nobody.
-    #[error("seccomp action SCMP_ACT_NOTIFY is not supported here: no agent could be notified")]
+    #[error("seccomp action SCMP_ACT_NOTIFY is not supported: there is no agent to notify")]
     Notify,
     /// The runtime spec wants this refused.
     #[error("seccomp action {0} takes no errno")]

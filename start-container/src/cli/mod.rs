@@ -17,6 +17,7 @@ mod image;
 mod output;
 mod pipe_wrap;
 mod relay;
+mod streams;
 mod subcontainer;
 
 /// The exit code of our own failures, as Docker's.

@@ -36,7 +36,7 @@ use crate::engine::network::Networking;
 use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
 use crate::engine::terminal::Terminal;
-use crate::engine::{compile, plan, user};
+use crate::engine::{compile, device, plan, user};
 use crate::error::{Failure, Result};
 use crate::sealed::Sealed;
 
@@ -643,7 +643,9 @@ impl Machine {
             Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, own(user.uid))?),
             None => None,
         };
-        let (stdio, master) = streams(io, terminal, own(user.uid))?;
+        let (mut stdio, master) = streams(io, terminal, own(user.uid))?;
+        device::give_own_null(&mut stdio, || device::null_in(leader.root.as_fd()))
+            .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
         let joins = leader.limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
         let filter = leader.record.privileges.program();
         let userns = leader.record.first_id.is_some();

@@ -53,6 +53,9 @@ int main(int count, char **arguments) {
   WORD("exchange", 3, (exchange(rest[0], rest[1], rest[2]), 0));
   WORD("wander", 3, (wander(rest[0], rest[1], rest[2]), 0));
   WORD("reopen", 1, reopen(atoi(rest[0])));
+  WORD("spoil", 1, spoil(atoi(rest[0])));
+  WORD("listen-in", 1, listen_in(atoi(rest[0])));
+  WORD("change-mask", 1, change_mask(rest[0]));
   WORD("hard-link", 2, hard_link(rest[0], rest[1]));
   WORD("fork-bomb", 1, fork_bomb(atoi(rest[0])));
   WORD("memory-bomb", 1, memory_bomb((size_t)atol(rest[0])));

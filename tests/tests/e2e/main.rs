@@ -23,6 +23,7 @@ mod rootfs;
 mod rpc;
 mod scarcity;
 mod storm;
+mod streams;
 mod survival;
 mod terminal;
 mod userns;

@@ -34,3 +34,4 @@ mod proc;
 mod processes;
 mod rig;
 mod settings;
+mod streams;

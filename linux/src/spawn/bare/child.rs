@@ -306,6 +306,8 @@ fn mask(script: Flat, path: usize) -> Result<()> {
     // Only a mount of the caller's own namespace can be cloned, so the parent cannot have opened it.
     let null = c"/dev/null".as_ptr() as usize;
     let clone = Raw(sys(nr::OPEN_TREE, [AT_FDCWD, null, OPEN_TREE_CLONE | CLOEXEC])?);
+    // It is the machine's own: its mode and owner are not for those inside to change.
+    set_attributes(clone.0, c"", AT_EMPTY_PATH, &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE })?;
     move_mount(clone.0, target.0)
 }
 

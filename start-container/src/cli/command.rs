@@ -64,7 +64,11 @@ pub(super) struct Launch {
     /// Take a capability from root inside, or ALL; before --cap-add gives any
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    /// Which system calls it may make: "default", "unconfined", or a file with an OCI seccomp filter
+    /// Which system calls it may make: "default", "socketcall", "unconfined", or a file with an OCI seccomp filter
+    ///
+    /// "socketcall" is the default and socketcall(2), which most 32-bit programs need for their sockets. No filter sees
+    /// what kind of socket is asked for by it, so they can reach the hypervisor (AF_VSOCK) and the kernel's ciphers
+    /// (AF_ALG), too.
     #[arg(long, value_name = "PROFILE", default_value = "default")]
     seccomp: String,
     /// Memory that everything inside may use together: bytes, or with k, m, g; beyond it the kernel kills
@@ -177,6 +181,7 @@ impl Launch {
     fn privileges(&self) -> Result<Privileges> {
         let seccomp = match self.seccomp.as_str() {
             "default" => wire::Seccomp::Profile(wire::SeccompProfile::Default),
+            "socketcall" => wire::Seccomp::Profile(wire::SeccompProfile::Socketcall),
             "unconfined" => wire::Seccomp::Profile(wire::SeccompProfile::Unconfined),
             file => {
                 let fail = |kind, error: std::io::Error| {

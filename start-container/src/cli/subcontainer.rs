@@ -220,6 +220,7 @@ fn describe_allowed(allowed: &Allowed) -> Result<Vec<String>> {
     }
     let calls = match allowed.seccomp {
         SeccompProfile::Default => "those of the default filter",
+        SeccompProfile::Socketcall => "those of the default filter, and socketcall with every kind of socket",
         SeccompProfile::Own => "those of a filter given at launch",
         SeccompProfile::Unconfined => "all: it has no filter",
     };

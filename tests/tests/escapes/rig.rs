@@ -50,14 +50,21 @@ pub(crate) const KINDS: &[Kind] = &[
 pub(crate) struct Relaxed {
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) unconfined: bool,
+    /// The default filter and `socketcall(2)`.
+    pub(crate) socketcall: bool,
     pub(crate) shared_dev_sys: bool,
     /// Without the limits and the network of the attempt.
     pub(crate) unlimited: bool,
 }
 
 /// Nothing.
-pub(crate) const GUARDED: Relaxed =
-    Relaxed { capabilities: &[], unconfined: false, shared_dev_sys: false, unlimited: false };
+pub(crate) const GUARDED: Relaxed = Relaxed {
+    capabilities: &[],
+    unconfined: false,
+    socketcall: false,
+    shared_dev_sys: false,
+    unlimited: false,
+};
 
 /// What `--privileged` of other engines comes to: no filter, and the right to mount.
 pub(crate) const MAY_MOUNT: Relaxed = Relaxed { capabilities: &["SYS_ADMIN"], unconfined: true, ..GUARDED };
@@ -77,6 +84,9 @@ impl Relaxed {
         if self.unconfined {
             flags.extend(["--seccomp", "unconfined"]);
         }
+        if self.socketcall {
+            flags.extend(["--seccomp", "socketcall"]);
+        }
         if self.shared_dev_sys {
             flags.push("--shared-dev-sys");
         }
@@ -84,7 +94,11 @@ impl Relaxed {
     }
 
     pub(crate) fn launch(&self, guid: &str, kind: &Kind) -> Value {
-        let seccomp = if self.unconfined { "unconfined" } else { "default" };
+        let seccomp = match (self.unconfined, self.socketcall) {
+            (true, _) => "unconfined",
+            (_, true) => "socketcall",
+            _ => "default",
+        };
         let mut params = json!({
             "guid": guid,
             "sharedDevSys": self.shared_dev_sys,

@@ -320,7 +320,9 @@ fn source(mount: &Mount) -> Result<Mounted> {
     let subject = || format!("{typ} for {}", mount.destination().display());
     let fail = |errno: Errno| Failure::kernel("prepare", subject(), errno);
     match typ {
-        "proc" | "mqueue" | "sysfs" => Ok(Mounted::New {
+        // The child mounts these: they show its own namespaces. A devpts that is mounted in the machine's mount namespace
+        // may use up what is kept for the machine (kernel.pty.reserve); one of another's may not.
+        "proc" | "mqueue" | "sysfs" | "devpts" => Ok(Mounted::New {
             fs: cstring("mounts", typ)?,
             options: options
                 .data

@@ -61,6 +61,7 @@ int main(int count, char **arguments) {
   WORD("memory-bomb", 1, memory_bomb((size_t)atol(rest[0])));
   WORD("fill", 2, fill(rest[0], (size_t)atol(rest[1])));
   WORD("take-watches", 0, take_watches());
+  WORD("take-terminals", 1, take_terminals(atoi(rest[0])));
   WORD("take-descriptors", 0, take_descriptors());
   WORD("victim", 0, (victim(), 0));
   WORD("sleep", 0, (int)(sleep(1), 0));

@@ -138,6 +138,19 @@ fn s23_who_takes_every_watch_inside_takes_none_of_another() {
 }
 
 #[test]
+fn s23_who_takes_every_terminal_inside_leaves_some_to_others() {
+    isolated(|| {
+        let arena = Arena::new();
+        Attempt::new(&["take-terminals", "300"]).is_refused(&arena);
+        let script = "mount -t devpts -o newinstance,ptmxmode=666 devpts $R/dev; exec chroot $R /attacks take-terminals 300";
+        naive(|_| (), script).all_worked();
+        // Enough for anybody.
+        let fits = Attempt::new(&["take-terminals", "200"]);
+        fits.through(&arena, Door::Exec, &KINDS[0], &GUARDED).all_worked();
+    });
+}
+
+#[test]
 fn s23_a_fork_bomb_is_held() {
     isolated(|| {
         let arena = Arena::new();

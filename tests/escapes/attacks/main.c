@@ -16,6 +16,7 @@
 #include "devices.c"
 #include "files.c"
 #include "exhaustion.c"
+#include "networks.c"
 #include "naive.c"
 
 int main(int count, char **arguments) {
@@ -63,6 +64,10 @@ int main(int count, char **arguments) {
   WORD("take-watches", 0, take_watches());
   WORD("take-terminals", 1, take_terminals(atoi(rest[0])));
   WORD("take-descriptors", 0, take_descriptors());
+  WORD("machine-service", 1, machine_service((uint16_t)atoi(rest[0])));
+  WORD("other-network", 2, other_network(rest[0], (uint16_t)atoi(rest[1])));
+  WORD("spoof", 3, spoof(rest[0], rest[1], (uint16_t)atoi(rest[2])));
+  WORD("rewire", 0, rewire());
   WORD("victim", 0, (victim(), 0));
   WORD("sleep", 0, (int)(sleep(1), 0));
   WORD("naive-enter", 2, naive_enter(rest));

@@ -83,6 +83,7 @@ impl Rootfs {
                 throwaway: options.throwaway,
                 ids,
                 mounts: Vec::new(),
+                met_others: false,
             };
             match rustix::fs::mkdirat(&dirs.rootfs, guid.as_str(), Mode::RWXU) {
                 Err(Errno::EXIST) => return Err(Error::RootfsExists(guid)),
@@ -221,6 +222,12 @@ impl Rootfs {
         Ok(Record::read(&self.dir, &self.record.guid)?.mounts)
     }
 
+    /// Whether nothing was ever mounted in it, by what is recorded on disk now: its processes shared no directory with
+    /// anybody.
+    pub fn was_alone(&self) -> Result<bool> {
+        Ok(!Record::read(&self.dir, &self.record.guid)?.met_others)
+    }
+
     /// Changes the recorded mounts in one step. `change` sees those on disk, and nobody changes them meanwhile;
     /// where it fails, nothing is written.
     pub fn update_mounts<T, E: From<Error>>(
@@ -230,6 +237,7 @@ impl Rootfs {
         let _lock = self.lock()?;
         let mut record = Record::read(&self.dir, &self.record.guid)?;
         let result = change(&mut record.mounts)?;
+        record.met_others |= !record.mounts.is_empty();
         let bytes = record.to_bytes()?;
         replace_file_at(&self.dir, record::FILE, &bytes, 0o600, !record.throwaway)
             .map_err(Error::kernel("write record of", format!("rootfs {}", self.record.guid)))?;
@@ -304,20 +312,7 @@ impl Rootfs {
     /// Unmounts `D/subcontainers` when no rootfs is mounted there: nothing of ours is left in the machine's mounts.
     /// It is made again when it is needed. For whoever has destroyed the last one and is about to end.
     pub fn release(data_dir: &Path) -> Result<()> {
-        use rustix::mount::UnmountFlags;
-        let path = data_dir.join("subcontainers");
-        let empty = match open_dir(&path).and_then(text_names_in) {
-            Err(Errno::NOENT) => return Ok(()),
-            names => names.map_err(Error::kernel("read directory", "subcontainers"))?.is_empty(),
-        };
-        if !empty || !is_mount(&path)? {
-            return Ok(());
-        }
-        // Not lazily: somebody who is about to mount holds it open, and keeps it.
-        match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
-            Err(errno) => Err(Error::kernel("unmount", "subcontainers")(errno)),
-        }
+        point::release(data_dir).map_err(Error::kernel("unmount", "subcontainers"))
     }
 
     /// Held until dropped; another process's destroy or mount of the same rootfs waits.

@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 use linux::kernel::Features;
 use linux::mount::MountAttr;
@@ -49,6 +50,9 @@ pub(super) fn attach(data_dir: &Path) -> Result<OwnedFd, Errno> {
 
 /// Takes the mount away where nothing is mounted in it any more.
 pub(super) fn release(data_dir: &Path) -> Result<(), Errno> {
+    /// Who looks at the directory holds it for a moment, and may be somebody who was here before the last rootfs
+    /// went, and does not come again.
+    const PATIENCE: u32 = 20;
     let path = data_dir.join("subcontainers");
     let is_empty = || text_names_in(open_dir(&path)?).map(|names| names.is_empty());
     match is_empty() {
@@ -57,15 +61,19 @@ pub(super) fn release(data_dir: &Path) -> Result<(), Errno> {
         Err(errno) => return Err(errno),
     }
     let _lock = lock(data_dir, FlockOperation::LockExclusive)?;
-    let ours = matches!(mounted(data_dir, &open_dir(&path)?)?, Mounted::Ours);
-    if !ours || !is_empty()? {
-        return Ok(());
+    for _ in 0..PATIENCE {
+        let ours = matches!(mounted(data_dir, &open_dir(&path)?)?, Mounted::Ours);
+        if !ours || !is_empty()? {
+            return Ok(());
+        }
+        match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
+            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(1)),
+            Err(Errno::INVAL) => return Ok(()),
+            result => return result,
+        }
     }
-    match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
-        // Somebody is about to mount a rootfs, or stands in it.
-        Err(Errno::BUSY | Errno::INVAL) => Ok(()),
-        result => result,
-    }
+    // Somebody is about to mount a rootfs, or stands in it.
+    Ok(())
 }
 
 fn mounted(data_dir: &Path, dir: &OwnedFd) -> Result<Mounted, Errno> {

@@ -32,6 +32,9 @@ pub(super) struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ids: Option<u32>,
     pub(super) mounts: Vec<Mount>,
+    /// Something was mounted in it once: what ran there may have met others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) met_others: bool,
 }
 
 impl Record {

@@ -146,6 +146,10 @@ impl Host {
             waited: Mutex::new(false),
         });
         lock(&self.processes).insert(entry.id.clone(), Arc::clone(&entry));
+        // Looked at when it is known: a destroy that ended before did not know of it, one that ends later does.
+        if self.machine.rootfs(guid).is_err() {
+            self.forget_process(&entry.id);
+        }
         entry
     }
 

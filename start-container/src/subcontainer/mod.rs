@@ -344,6 +344,9 @@ impl Machine {
         // Where nothing can be read, there may be any.
         let limited = lock.read().map_or(true, |state| state.limited());
         self.end_processes(guid, limited)?;
+        if !self.rootfs(guid).is_ok_and(|rootfs| rootfs.was_alone().unwrap_or(false)) {
+            self.networking.meets_others(guid);
+        }
         self.networking.forget(guid)?;
         Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
         lock.remove()
@@ -449,7 +452,8 @@ impl Machine {
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
         let first_id = rootfs.ids();
         let spec = plan::container(process, hostname, &launch.privileges, first_id)?;
-        let network = self.networking.join(guid, &launch.network)?;
+        let alone = launch.privileges.are_least() && rootfs.was_alone().map_err(Failure::from)?;
+        let network = self.networking.join(guid, &launch.network, alone)?;
         // What is made for it from here on is its root's.
         let owner = as_root_of(first_id)?;
         let own = |id: u32| first_id.unwrap_or(0) + id;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{Host, Machine, isolated, machine::Processes, rpc::bytes};
+use tests::{Host, Machine, eventually, isolated, machine::Processes, rpc::bytes};
 
 #[test]
 fn the_socket_is_for_root_alone() {
@@ -308,6 +308,38 @@ fn a_client_that_vanishes_in_the_middle_of_each_call_leaves_nothing() {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    });
+}
+
+#[test]
+fn what_is_launched_while_it_is_destroyed_is_forgotten() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let guid = rpc.create_fs("busybox");
+        rpc.exec(&guid, &["true"]);
+        drop(rpc);
+        std::thread::sleep(Duration::from_millis(300));
+        let descriptors = host.descriptors();
+        std::thread::scope(|scope| {
+            for worker in 0..6 {
+                let host = &host;
+                scope.spawn(move || {
+                    let mut rpc = host.connect();
+                    for round in 0..50 {
+                        let guid = rpc.create_fs("busybox");
+                        let method =
+                            if round % 2 == 0 { "subcontainer.launch" } else { "subcontainer.spawn" };
+                        let command = if round % 2 == 0 { json!(null) } else { json!(["sleep", "1000"]) };
+                        rpc.send(method, json!({"guid": guid, "command": command}));
+                        std::thread::sleep(Duration::from_micros(400 * (worker + round % 10)));
+                        let destroyed = rpc.send("subcontainer.destroyFs", json!({"guid": guid}));
+                        rpc.answer(destroyed).unwrap();
+                    }
+                });
+            }
+        });
+        eventually("nothing of them is known", || host.descriptors() <= descriptors);
     });
 }
 

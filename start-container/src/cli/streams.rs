@@ -100,18 +100,21 @@ fn output(
 ) -> Result<(Arc<OwnedFd>, Option<Arc<OwnedFd>>)> {
     let (ours, theirs) = match kind {
         Kind::Null => return Ok((Arc::clone(null), None)),
-        Kind::Terminal => {
-            let Terminal { master, slave } = output_terminal(size)?;
-            (master, slave)
-        }
-        Kind::Other => {
-            let (read, write) = pipe()?;
-            // Fewer changes between writer and reader. The kernel may say no.
-            let _small = rustix::pipe::fcntl_setpipe_size(&read, 1 << 20);
-            (read, write)
-        }
+        // Where there is none to be had, it does without.
+        Kind::Terminal => match output_terminal(size) {
+            Ok(Terminal { master, slave }) => (master, slave),
+            Err(_) => output_pipe()?,
+        },
+        Kind::Other => output_pipe()?,
     };
     Ok((Arc::new(theirs), Some(Arc::new(ours))))
+}
+
+fn output_pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe()?;
+    // Fewer changes between writer and reader. The kernel may say no.
+    let _small = rustix::pipe::fcntl_setpipe_size(&read, 1 << 20);
+    Ok((read, write))
 }
 
 /// A terminal that is only written to: what ours does with lines is not done twice.

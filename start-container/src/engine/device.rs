@@ -73,7 +73,7 @@ pub(crate) fn null_in(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     match rustix::fs::openat2(root, "dev/null", flags, Mode::empty(), resolve) {
         // What it is, is asked before it is opened: opening a pipe waits, and some devices do something.
-        Ok(found) if is_null(&found) => again(&found),
+        Ok(found) if is_null(&found) => again(&found).or_else(|_errno| machines_null()),
         _ => machines_null(),
     }
 }

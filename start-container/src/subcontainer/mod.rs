@@ -168,7 +168,8 @@ impl Machine {
             hierarchy: Hierarchy::open()?,
             data_dir,
             run_dir: run_dir.to_owned(),
-            init: Init::default(),
+            // Who is sealed is a daemon.
+            init: Init::new(sealed.is_some()),
             // Who is sealed is a daemon.
             networking: Networking::new(run_dir, sealed.is_some()),
             sealed,

@@ -176,6 +176,8 @@ fn s6_what_is_left_running_keeps_nobody_waiting() {
             .exec(rootfs, &[], &["sh", "-c", "(while :; do echo more; done &) ; sleep 0.3; echo mine >&2"])
             .ok();
         assert_eq!(ended.err(), "mine");
+        let script = "(trap '' HUP; while :; do echo more; done &) ; sleep 0.3; exit 5";
+        assert_eq!(cli.exec(rootfs, &["--force-tty"], &["sh", "-c", script]).code, 5);
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     });
 }

@@ -59,7 +59,7 @@ impl Way {
         match (file_type(from), file_type(to)) {
             (Some(FileType::Fifo), Some(FileType::Fifo | FileType::RegularFile)) => Self::Splice,
             (_, Some(FileType::Socket)) => Self::Send,
-            (_, Some(FileType::RegularFile)) => Self::MUCH,
+            (_, Some(FileType::RegularFile | FileType::BlockDevice)) => Self::MUCH,
             _ => Self::LITTLE,
         }
     }
@@ -117,14 +117,18 @@ impl<'a> Output<'a> {
 
     /// The process has ended: what it has written is still passed on, and nothing that others inside write later.
     pub(super) fn process_ended(&mut self) {
-        if let Some(from) = &self.from
-            && file_type(from) == Some(FileType::Fifo)
-        {
-            let left = rustix::io::ioctl_fionread(from).ok().and_then(|left| usize::try_from(left).ok());
-            self.left = left;
-            if left == Some(0) {
-                (self.from, self.full) = (None, false);
+        let Some(from) = &self.from else { return };
+        self.left = match file_type(from) {
+            Some(FileType::Fifo) => {
+                rustix::io::ioctl_fionread(from).ok().and_then(|left| usize::try_from(left).ok())
             }
+            // A terminal does not say how much there is, and never holds more (TTYB_DEFAULT_MEM_LIMIT, 640 KiB).
+            Some(FileType::CharacterDevice) => Some(MOVED),
+            // The host ends it.
+            _ => None,
+        };
+        if self.left == Some(0) {
+            (self.from, self.full) = (None, false);
         }
     }
 

@@ -32,7 +32,8 @@ pub(super) enum Subcontainer {
     /// Run a command in a container that runs
     ///
     /// Joins all namespaces of the container's first process. When start-container itself is killed, the command
-    /// and everything it started end.
+    /// and everything it started end. Its standard streams are relayed: what it leaves running when it ends has none any
+    /// more, and input that it does not read is left to whoever reads next.
     Exec(command::Exec),
     /// List subcontainers
     Ls,

@@ -107,9 +107,17 @@ impl Source {
 impl<'a> Input<'a> {
     /// Nothing, without a place `to` give it. `to` does not wait.
     pub(super) fn new(from: BorrowedFd<'a>, to: Option<Arc<OwnedFd>>, to_terminal: bool) -> Self {
-        let source = if to.is_some() { Source::of(from) } else { Source::Other };
+        let is_pipe = |to: &Arc<OwnedFd>| {
+            rustix::fs::fstat(to).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+        };
+        let source = match Source::of(from) {
+            // What is not read can be told of a pipe alone.
+            Source::File if !to.as_ref().is_some_and(is_pipe) => Source::Other,
+            source => source,
+        };
         let mut phase = Phase::Flow;
-        if let (Some(to), false, Source::Pipe(..) | Source::Socket) = (&to, to_terminal, &source) {
+        if let (Some(to), Source::Pipe(..) | Source::Socket) = (to.as_ref().filter(|to| is_pipe(to)), &source)
+        {
             // One page: then there is room again exactly when that has been read.
             if rustix::pipe::fcntl_setpipe_size(to, SHOWN).is_ok() {
                 phase = Phase::Look;

@@ -148,8 +148,8 @@ impl<'a> Output<'a> {
                         return;
                     }
                     Err(Errno::INTR) => return,
-                    // A file that is appended to, or of a file system that copies.
-                    Err(Errno::INVAL) => {
+                    // A file that is appended to, or of a file system that copies; or a filter around us.
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                         self.way = match file_type(self.to) {
                             Some(FileType::RegularFile) => Way::MUCH,
                             _ => Way::LITTLE,

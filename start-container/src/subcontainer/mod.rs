@@ -172,8 +172,8 @@ impl Machine {
             init: Init::new(sealed.is_some()),
             // Who is sealed is a daemon.
             networking: Networking::new(run_dir, sealed.is_some()),
+            controllers: Controllers::new(sealed.is_some()),
             sealed,
-            controllers: Controllers::default(),
             commands: AtomicU64::new(0),
         })
     }
@@ -248,9 +248,14 @@ impl Machine {
     /// Keeps everybody else from changing a subcontainer, which must exist.
     fn lock(&self, guid: &str) -> Result<Locked> {
         check_guid(guid)?;
-        // Not there at all: then no directory is made for it.
-        self.rootfs(guid)?;
-        let lock = Locked::acquire(&self.run_dir, guid)?;
+        let lock = match Locked::existing(&self.run_dir, guid)? {
+            Some(lock) => lock,
+            None => {
+                // Not there at all: then no directory is made for it.
+                self.rootfs(guid)?;
+                Locked::acquire(&self.run_dir, guid)?
+            }
+        };
         match self.rootfs(guid) {
             Ok(_) => Ok(lock),
             // Destroyed while we waited.
@@ -336,16 +341,18 @@ impl Machine {
         check_guid(guid)?;
         let lock = Locked::acquire(&self.run_dir, guid)?;
         // A state that cannot be read says nothing against it.
-        let elsewhere = lock.read().ok().and_then(|state| state.data_dir).filter(|dir| *dir != self.data_dir);
+        let state = lock.read().ok();
+        // Where nothing can be read, there may be any.
+        let limited = state.as_ref().is_none_or(State::limited);
+        let elsewhere = state.and_then(|state| state.data_dir).filter(|dir| *dir != self.data_dir);
         if let Some(elsewhere) = elsewhere {
             return Err(Failure::new(ErrorKind::NotFound, "destroy", guid).because(std::io::Error::other(
                 format!("it belongs to the data directory {}", elsewhere.display()),
             )));
         }
-        // Where nothing can be read, there may be any.
-        let limited = lock.read().map_or(true, |state| state.limited());
         self.end_processes(guid, limited)?;
-        if !self.rootfs(guid).is_ok_and(|rootfs| rootfs.was_alone().unwrap_or(false)) {
+        // Looked at now: it may have been mounted in since the launch.
+        if !self.rootfs(guid).is_ok_and(|rootfs| rootfs.was_alone()) {
             self.networking.meets_others(guid);
         }
         self.networking.forget(guid)?;
@@ -367,7 +374,9 @@ impl Machine {
         if limited && let Some(groups) = self.controllers.existing(guid)? {
             groups.remove()?;
         }
-        self.hierarchy.tidy();
+        if self.sealed.is_none() {
+            self.hierarchy.tidy();
+        }
         Ok(())
     }
 
@@ -378,6 +387,7 @@ impl Machine {
 
     /// Takes away what is there for all subcontainers, if there is none.
     pub(crate) fn release(&self) -> Result<()> {
+        self.controllers.tidy();
         self.hierarchy.tidy();
         self.networking.tidy()?;
         Rootfs::release(&self.data_dir).map_err(Failure::from)
@@ -453,7 +463,7 @@ impl Machine {
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
         let first_id = rootfs.ids();
         let spec = plan::container(process, hostname, &launch.privileges, first_id)?;
-        let alone = launch.privileges.are_least() && rootfs.was_alone().map_err(Failure::from)?;
+        let alone = launch.privileges.are_least() && rootfs.was_alone();
         let network = self.networking.join(guid, &launch.network, alone)?;
         // What is made for it from here on is its root's.
         let owner = as_root_of(first_id)?;

@@ -26,6 +26,7 @@ pub mod network;
 pub mod process;
 pub mod schema;
 pub mod session;
+pub mod stats;
 pub mod subcontainer;
 
 mod data;

@@ -31,6 +31,9 @@ pub(super) struct Record {
     /// the machine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ids: Option<u32>,
+    /// Bytes on disk that what is written takes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<u64>,
     pub(super) mounts: Vec<Mount>,
     /// Something was mounted in it once: what ran there may have met others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

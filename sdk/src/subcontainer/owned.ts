@@ -40,6 +40,7 @@ export class SubContainerOwned extends Handle {
         ...(image.throwaway ? { throwaway: true } : {}),
         ...(image.detached ? { detached: true } : {}),
         ...(image.userns ? { userns: true } : {}),
+        ...(image.rootfsSize === undefined ? {} : { rootfsSize: image.rootfsSize }),
       },
       ({ guid, rootfs }) =>
         new SubContainerOwned(

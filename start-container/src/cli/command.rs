@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use protocol::ErrorKind;
-use protocol::limits::Limits;
 use protocol::network::Network;
-use protocol::process::{self as wire, CommandOptions, TerminalSize};
+use protocol::process::{self as wire, CommandOptions, TerminalSize, Ulimit};
 
 use super::Context;
+use super::limits::LimitFlags;
 use super::relay::{self, Ended, Ends, Foreground};
 use super::streams::{self, Wanted};
 use super::subcontainer::find;
@@ -34,6 +34,17 @@ struct Options {
     /// Who to run as, by name or number [default: the image's]
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// File mode creation mask, in octal [default: the launch's, else 022]
+    #[arg(long, value_name = "MODE", value_parser = parse_umask)]
+    umask: Option<u32>,
+    /// A limit of each process: nofile=1024:4096, nproc=100, core=-1, …; -1 is none [default: the launch's, else one
+    /// that is not inherited from us: nofile is 1024:524288]
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]", value_parser = parse_ulimit)]
+    ulimit: Vec<(String, Ulimit)>,
+    /// How early the kernel kills it when memory runs out, -1000 to 1000; less than our own needs CAP_SYS_RESOURCE
+    /// [default: the launch's, else 0]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
     /// Give the command a terminal even if ours is none
     #[arg(long)]
     force_tty: bool,
@@ -71,32 +82,16 @@ pub(super) struct Launch {
     /// (AF_ALG), too.
     #[arg(long, value_name = "PROFILE", default_value = "default")]
     seccomp: String,
-    /// Memory that everything inside may use together: bytes, or with k, m, g; beyond it the kernel kills
-    #[arg(short, long, value_name = "BYTES", value_parser = parse_bytes)]
-    memory: Option<u64>,
-    /// Swap space beside that [default: as much again]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "memory")]
-    swap: Option<u64>,
-    /// Processors' worth of time: 0.5 is half of one
-    #[arg(long, value_name = "NUMBER")]
-    cpus: Option<f64>,
-    /// Processors that may be used, as 0-3,5
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// Processes and threads together
-    #[arg(long, value_name = "NUMBER")]
-    pids_limit: Option<u64>,
-    /// A file with more limits, in JSON as the SDK has them; flags replace what it says
-    #[arg(long, value_name = "FILE")]
-    limits: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitFlags,
     /// Its network: "host" (the machine's), "none", "private", or "private:NAME" for one that others are on, too
-    #[arg(long, value_name = "NETWORK", default_value = "host")]
+    #[arg(long, value_name = "NETWORK", default_value = "host", help_heading = "Network")]
     network: String,
     /// A name by which others on its private network resolve it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
     network_alias: Vec<String>,
     /// A port of the machine that leads to one of its own, in a private network; 0 for any free one
-    #[arg(short, long, value_name = "[ADDRESS:]PORT:PORT[/udp]")]
+    #[arg(short, long, value_name = "[ADDRESS:]PORT:PORT[/udp]", help_heading = "Network")]
     publish: Vec<String>,
     /// The rootfs, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
@@ -123,7 +118,14 @@ impl Options {
             env.extend(images::env_file::parse(&text));
         }
         env.extend(self.env.iter().cloned());
-        Ok(CommandOptions { env, cwd: self.workdir.clone(), user: self.user.clone() })
+        Ok(CommandOptions {
+            env,
+            cwd: self.workdir.clone(),
+            user: self.user.clone(),
+            umask: self.umask,
+            ulimits: self.ulimit.iter().cloned().collect(),
+            oom_score_adj: self.oom_score_adj,
+        })
     }
 
     /// What the process gets for our streams, and our ends of that.
@@ -138,25 +140,6 @@ impl Options {
 }
 
 impl Launch {
-    fn limits(&self) -> Result<Limits> {
-        let mut limits = match &self.limits {
-            None => Limits::default(),
-            Some(file) => {
-                let fail = |kind, error: std::io::Error| {
-                    Failure::new(kind, "read limits", file.display()).because(error)
-                };
-                let text = std::fs::read(file).map_err(|error| fail(ErrorKind::NotFound, error))?;
-                serde_json::from_slice(&text).map_err(|error| fail(ErrorKind::Invalid, error.into()))?
-            }
-        };
-        limits.memory_bytes = self.memory.or(limits.memory_bytes);
-        limits.swap_bytes = self.swap.or(limits.swap_bytes);
-        limits.cpus = self.cpus.or(limits.cpus);
-        limits.cpuset_cpus = self.cpuset_cpus.clone().or(limits.cpuset_cpus);
-        limits.pids = self.pids_limit.or(limits.pids);
-        Ok(limits)
-    }
-
     fn network(&self) -> Result<Network> {
         let (aliases, publish) = (self.network_alias.clone(), self.publish.clone());
         let network = match self.network.split_once(':') {
@@ -209,7 +192,7 @@ impl Launch {
             init: self.init,
             options: &options,
             privileges: self.privileges()?,
-            limits: self.limits()?,
+            limits: self.limits.limits()?,
             network: self.network()?,
             publish_proc: true,
             io,
@@ -287,18 +270,18 @@ fn parse_env(text: &str) -> std::result::Result<(String, String), String> {
     }
 }
 
-fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
-    let lower = text.to_ascii_lowercase();
-    let number = lower.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let shift = match &lower[number.len()..] {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        unit => return Err(format!("{unit:?} is none of k, m, g")),
+fn parse_umask(text: &str) -> std::result::Result<u32, String> {
+    u32::from_str_radix(text, 8).map_err(|_error| format!("{text:?} is not a mode in octal"))
+}
+
+fn parse_ulimit(text: &str) -> std::result::Result<(String, Ulimit), String> {
+    let (name, value) = text.split_once('=').ok_or("must be TYPE=SOFT[:HARD]")?;
+    let number = |text: &str| text.parse().map_err(|_error| format!("{text:?} is not a number"));
+    let (soft, hard) = match value.split_once(':') {
+        None => (number(value)?, None),
+        Some((soft, hard)) => (number(soft)?, Some(number(hard)?)),
     };
-    let number: u64 = number.parse().map_err(|_error| format!("{number:?} is not a number"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| "is too much".into())
+    Ok((name.to_owned(), Ulimit { soft, hard }))
 }
 
 fn parse_size(text: &str) -> std::result::Result<TerminalSize, String> {
@@ -322,10 +305,12 @@ mod tests {
         assert_eq!(parse_size("24:80:1:2").unwrap(), TerminalSize { rows: 24, cols: 80 });
         assert!(parse_size("24").is_err() && parse_size("24:x").is_err() && parse_size("1:2:3").is_err());
         assert_eq!(parse_env("A=b=c").unwrap(), ("A".into(), "b=c".into()));
-        assert_eq!((parse_bytes("5"), parse_bytes("2K"), parse_bytes("3gb")), (Ok(5), Ok(2048), Ok(3 << 30)));
-        assert!(
-            parse_bytes("5t").is_err() && parse_bytes("m").is_err() && parse_bytes("99999999999g").is_err()
+        assert_eq!((parse_umask("027"), parse_umask("9").is_err()), (Ok(0o27), true));
+        assert_eq!(
+            parse_ulimit("nofile=1:-1").unwrap(),
+            ("nofile".into(), Ulimit { soft: 1, hard: Some(-1) })
         );
+        assert!(parse_ulimit("nofile").is_err() && parse_ulimit("nofile=a").is_err());
         assert!(parse_env("NOT_SET_ANYWHERE").is_err() && parse_env("=b").is_err());
         assert_eq!(parse_env("PATH").unwrap().1, std::env::var("PATH").unwrap());
     }

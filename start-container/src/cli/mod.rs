@@ -14,9 +14,11 @@ mod attach;
 mod bind_mount;
 mod command;
 mod image;
+mod limits;
 mod output;
 mod pipe_wrap;
 mod relay;
+mod stats;
 mod streams;
 mod subcontainer;
 

@@ -2,7 +2,7 @@
 //!
 //! A file could be opened again with more rights, a socket connected anew in our network, a pipe read by those who were
 //! given it to write, and any of them made non-blocking for everybody else who has it
-//! (`docs/decisions/0013-defaults.md`, "Standard streams"). So it gets pipes, which are relayed; terminals of its own
+//! (`docs/decisions/0015-defaults.md`, "Standard streams"). So it gets pipes, which are relayed; terminals of its own
 //! in the place of ours; and its own `/dev/null`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -8,7 +8,8 @@ use jsonrpsee_types::Params;
 use protocol::image::{ImageListResult, ImageParams, ImportParams, PullParams};
 use protocol::session::{EventKind, ProgressParams, SubscribeParams};
 use protocol::subcontainer::{
-    CreateFsParams, CreateFsResult, Empty, GuidParams, ListResult, MountParams, UnmountParams,
+    CreateFsParams, CreateFsResult, Empty, GuidParams, ListResult, MountParams, UnmountParams, UpdateParams,
+    UpdateResult,
 };
 use protocol::{ErrorKind, file, process};
 use serde::Serialize;
@@ -67,6 +68,9 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
         Ok(host.complete(host.machine.info(&host.machine.rootfs(&p.guid)?)?))
     });
     table.blocking("subcontainer.stats", |host, p: GuidParams| host.machine.stats(&p.guid));
+    table.blocking("subcontainer.update", |host, p: UpdateParams| {
+        host.machine.update(&p.guid, &p.limits).map(|limits| UpdateResult { limits })
+    });
     table.add("subcontainer.detach", |host, _, p: GuidParams| async move { answer(detach(&host, p).await) });
     table.add("subcontainer.attach", attach);
     table.blocking("file.read", |host, p: file::ReadParams| files::read(&host.machine, p));
@@ -206,8 +210,9 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
     let detached = p.detached;
     let created = blocking(move || {
         let rootfs = {
-            let CreateFsParams { name, throwaway, userns, .. } = p;
-            let options = images::rootfs::Options { name, throwaway, own_ids: userns, guid: None };
+            let CreateFsParams { name, throwaway, userns, rootfs_size, .. } = p;
+            let options =
+                images::rootfs::Options { name, throwaway, own_ids: userns, size: rootfs_size, guid: None };
             worker.machine.create_fs_for(&p.image_id, options, !p.detached)?
         };
         Ok(CreateFsResult {

@@ -13,7 +13,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use images::{Rootfs, Store};
@@ -24,7 +24,8 @@ use protocol::image::ImageConfig;
 use protocol::limits::Limits;
 use protocol::network::Network;
 use protocol::process::{CommandOptions, Outcome, TerminalSize};
-use protocol::subcontainer::{Mount, RunState, StatsResult, SubcontainerInfo};
+use protocol::stats::{RootfsStats, StatsResult};
+use protocol::subcontainer::{Mount, RunState, SubcontainerInfo};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use volumes::Sources;
@@ -35,6 +36,7 @@ use crate::engine::limits::{Controllers, Limited};
 use crate::engine::network::Networking;
 use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
+use crate::engine::settings::{self, Own, Settings};
 use crate::engine::terminal::Terminal;
 use crate::engine::{compile, device, plan, user};
 use crate::error::{Failure, Result};
@@ -42,8 +44,10 @@ use crate::sealed::Sealed;
 
 pub(crate) mod state;
 mod stats;
+mod update;
 
 use state::{LeaderRecord, Locked, State};
+use update::Seen;
 
 /// Everything on this machine that subcontainers are made of.
 #[derive(Debug)]
@@ -70,8 +74,8 @@ pub(crate) struct Leader {
     root: Arc<OwnedFd>,
     /// What it was launched with, and what every command in it is under.
     record: LeaderRecord,
-    /// The groups for the limits.
-    limited: Option<Limited>,
+    /// The groups for the limits, as of the last look.
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Leader {
@@ -409,13 +413,15 @@ impl Machine {
             ));
         }
         let plan = self.controllers.plan(&launch.limits)?;
+        let userns = rootfs.ids().is_some();
+        let settings = settings::plan(launch.options, &Settings::default(), &Own::look()?, userns)?;
         self.networking.check(guid, &launch.network)?;
         // What an earlier leader had.
         if state.leader.is_some() {
             self.end_all(guid, state.limited())?;
         }
         let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose()?;
-        let launched = self.launch_in(guid, rootfs, launch, limited.as_ref(), &|leader| {
+        let launched = self.launch_in(rootfs, launch, &settings, limited.as_ref(), &|leader| {
             let data_dir = Some(self.data_dir.clone());
             lock.write(&State { leader: Some(leader.clone()), exited: None, data_dir, owned: state.owned })
         });
@@ -436,12 +442,13 @@ impl Machine {
     /// Everything of a launch that undoing the groups undoes.
     fn launch_in(
         &self,
-        guid: &str,
         rootfs: &Rootfs,
         launch: &Launch<'_>,
+        settings: &settings::Planned,
         limited: Option<&Limited>,
         write_down: &dyn Fn(&LeaderRecord) -> Result<()>,
     ) -> Result<Launched> {
+        let guid = rootfs.guid();
         let all = self.hierarchy.subcontainer(guid)?;
         // One of its own: the guard of an earlier leader may still be at work on that one's.
         let group = all.child(self.command_name())?;
@@ -458,7 +465,7 @@ impl Machine {
             terminal: launch.io.terminal.is_some(),
         };
         let user = user::look_up(root.as_fd(), command.user())?;
-        let process = plan::process(&command, &user, &launch.privileges)?;
+        let process = plan::process(&command, &user, &launch.privileges, settings)?;
         let cwd = process.cwd().clone();
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
         let first_id = rootfs.ids();
@@ -535,7 +542,10 @@ impl Machine {
                 image: image.clone(),
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
+                limited: limited.is_some(),
+                counts_memory: limited.is_some(),
                 network: launch.network.clone(),
+                settings: Settings::of(launch.options),
                 first_id,
             };
             write_down(&record).inspect_err(|_| process.end())?;
@@ -551,8 +561,10 @@ impl Machine {
         };
         match settle() {
             Ok((root, record)) => {
-                let limited = limited.cloned();
-                let leader = Leader { process, group: all, root: Arc::new(root), record, limited };
+                // What was written down is not looked at again before it changes.
+                let stamp = state::stamp(&self.run_dir, guid).ok().flatten();
+                let seen = Arc::new(Mutex::new(Seen { stamp, limited: limited.cloned() }));
+                let leader = Leader { process, group: all, root: Arc::new(root), record, seen };
                 Ok(Launched { leader, terminal: master, guard })
             }
             Err(failure) => {
@@ -583,7 +595,12 @@ impl Machine {
 
     /// The leader, if one runs.
     pub(crate) fn leader(&self, guid: &str) -> Result<Option<Leader>> {
-        self.find_leader(guid, &state::read(&self.run_dir, guid)?)
+        let (state, stamp) = state::read_with_stamp(&self.run_dir, guid)?;
+        let leader = self.find_leader(guid, &state)?;
+        if let Some(Ok(mut seen)) = leader.as_ref().map(|leader| leader.seen.lock()) {
+            seen.stamp = stamp;
+        }
+        Ok(leader)
     }
 
     fn find_leader(&self, guid: &str, state: &State) -> Result<Option<Leader>> {
@@ -607,7 +624,8 @@ impl Machine {
         let limited = if state.limited() { self.controllers.existing(guid)? } else { None };
         let kills = limited.as_ref().map(Limited::count_kills);
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group, kills };
-        Ok(Some(Leader { process, group: all, root, record: record.clone(), limited }))
+        let seen = Arc::new(Mutex::new(Seen { stamp: None, limited }));
+        Ok(Some(Leader { process, group: all, root, record: record.clone(), seen }))
     }
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
@@ -652,7 +670,9 @@ impl Machine {
         let command =
             plan::Command { args, options, image: &leader.record.image, terminal: io.terminal.is_some() };
         let user = user::look_up(leader.root.as_fd(), command.user())?;
-        let oci = plan::process(&command, &user, &leader.record.privileges)?;
+        let userns = leader.record.first_id.is_some();
+        let settings = settings::plan(options, &leader.record.settings, &Own::look()?, userns)?;
+        let oci = plan::process(&command, &user, &leader.record.privileges, &settings)?;
         let own = |id: u32| leader.record.first_id.unwrap_or(0) + id;
         let terminal = match io.terminal {
             Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, own(user.uid))?),
@@ -661,11 +681,11 @@ impl Machine {
         let (mut stdio, master) = streams(io, terminal, own(user.uid))?;
         device::give_own_null(&mut stdio, || device::null_in(leader.root.as_fd()))
             .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
-        let joins = leader.limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
+        let (stamp, limited) = self.limited(leader)?;
+        let joins = limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
         let filter = leader.record.privileges.program();
-        let userns = leader.record.first_id.is_some();
         let script = compile::join(&oci, &leader.process.pidfd, stdio, &joins, filter, userns)?;
-        let kills = leader.limited.as_ref().map(Limited::count_kills);
+        let kills = limited.as_ref().map(Limited::count_kills);
         let started = self.start(script, group);
         let (mut process, guard) = started.map_err(|failure| match failure.errno() {
             // So the kernel refuses a process in a pid namespace whose first one is on its way out.
@@ -673,6 +693,7 @@ impl Machine {
             _ => failure,
         })?;
         process.kills = kills;
+        self.catch_up(leader, stamp, &mut process).inspect_err(|_| process.end())?;
         Ok(Started { process, terminal: master, guard })
     }
 
@@ -727,12 +748,12 @@ impl Machine {
         let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
-                let (limits, network) = (leader.record.limits.clone(), leader.record.network.clone());
+                let LeaderRecord { limits, network, settings, .. } = leader.record.clone();
                 RunState::Running {
                     pid: leader.process.pid as u32,
                     since: leader.record.since,
                     process: None,
-                    allowed: Box::new(leader.record.privileges.allowed(limits, network)),
+                    allowed: Box::new(leader.record.privileges.allowed(limits, network, settings)),
                     network: match leader.record.network {
                         Network::Private { .. } => self.networking.info(rootfs.guid())?,
                         _ => None,
@@ -751,6 +772,7 @@ impl Machine {
             created: rootfs.created(),
             throwaway: rootfs.throwaway(),
             first_id: rootfs.ids(),
+            rootfs_size: rootfs.size(),
             state: run_state,
             mounts: rootfs.mounts().map_err(Failure::from)?,
         })
@@ -773,14 +795,16 @@ impl Machine {
 
     /// What everything inside uses together.
     pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
-        self.rootfs(guid)?;
-        let pids = match self.hierarchy.existing(guid)? {
-            Some(group) => {
-                group.processes().map_err(|errno| Failure::kernel("list processes of", guid, errno))?
-            }
-            None => Vec::new(),
+        let rootfs = self.rootfs(guid)?;
+        let disk = rootfs.usage().map_err(Failure::from)?.zip(rootfs.size());
+        let disk = disk.map(|(used_bytes, size_bytes)| RootfsStats { used_bytes, size_bytes });
+        let Some(group) = self.hierarchy.existing(guid)? else { return Ok(stats::of(None, &[], disk)) };
+        let pids = match group.processes() {
+            // Removed meanwhile.
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(stats::of(None, &[], disk)),
+            pids => pids.map_err(|errno| Failure::kernel("list processes of", guid, errno))?,
         };
-        Ok(stats::of(&pids))
+        Ok(stats::of(self.controllers.stats(guid)?, &pids, disk))
     }
 }
 

@@ -11,6 +11,7 @@
 mod attack;
 mod bad_input;
 mod cli;
+mod disk;
 mod exec;
 mod images;
 mod limits;
@@ -22,6 +23,8 @@ mod registry;
 mod rootfs;
 mod rpc;
 mod scarcity;
+mod settings;
+mod stats;
 mod storm;
 mod streams;
 mod survival;

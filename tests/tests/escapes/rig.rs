@@ -58,7 +58,7 @@ pub(crate) struct Relaxed {
     /// The default filter and `socketcall(2)`.
     pub(crate) socketcall: bool,
     pub(crate) shared_dev_sys: bool,
-    /// Without the limits and the network of the attempt.
+    /// Without the limits, the network and the size of the attempt.
     pub(crate) unlimited: bool,
 }
 
@@ -169,7 +169,15 @@ impl Arena {
 
     /// A rootfs with the attacks in it, owned by this connection.
     pub(crate) fn rootfs(&self, rpc: &mut Rpc, kind: &Kind) -> String {
+        self.rootfs_of(rpc, kind, None)
+    }
+
+    /// The same, with a size.
+    fn rootfs_of(&self, rpc: &mut Rpc, kind: &Kind, size: Option<u64>) -> String {
         let mut params = json!({"imageId": "busybox", "throwaway": true});
+        if let Some(size) = size {
+            params["rootfsSize"] = json!(size);
+        }
         for name in kind.create {
             params[name] = json!(true);
         }
@@ -206,6 +214,7 @@ pub(crate) struct Attempt<'a> {
     user: Option<&'a str>,
     limits: &'static [Limit],
     network: Option<&'static str>,
+    size: Option<u64>,
 }
 
 impl<'a> Attempt<'a> {
@@ -218,7 +227,8 @@ impl<'a> Attempt<'a> {
     /// Any command, which prints a verdict.
     pub(crate) fn command(words: &[&str]) -> Self {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Self { words, prepare: Box::new(|_| ()), mounts: Vec::new(), user: None, limits: &[], network: None }
+        let prepare = Box::new(|_: &Path| ());
+        Self { words, prepare, mounts: Vec::new(), user: None, limits: &[], network: None, size: None }
     }
 
     /// Done to the rootfs before anything runs in it.
@@ -236,6 +246,12 @@ impl<'a> Attempt<'a> {
     /// In a container with these limits.
     pub(crate) fn limited(mut self, limits: &'static [Limit]) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// In a container whose rootfs has this size.
+    pub(crate) fn sized(mut self, bytes: u64) -> Self {
+        self.size = Some(bytes);
         self
     }
 
@@ -273,7 +289,7 @@ impl<'a> Attempt<'a> {
     #[track_caller]
     pub(crate) fn through(&self, arena: &Arena, door: Door, kind: &Kind, relaxed: &Relaxed) -> Said {
         let mut rpc = arena.host.connect();
-        let guid = arena.rootfs(&mut rpc, kind);
+        let guid = arena.rootfs_of(&mut rpc, kind, self.size.filter(|_| !relaxed.unlimited));
         let path = arena.path(&guid);
         (self.prepare)(&path);
         for mount in &self.mounts {

@@ -314,18 +314,21 @@ impl Rootfs {
             Err(errno) if !absent(errno) => return Err(failed("remove mount point of")(errno)),
             _ => {}
         }
+        let have_ids = data_dir.join("ids").exists();
         let sized = dir.as_ref().is_some_and(disk::is_in);
-        if sized || data_dir.join("ids").exists() {
+        if sized || have_ids {
             overlay::clear(&data_dir.join("subcontainers"), guid).map_err(failed("unmount layers of"))?;
         }
         point::release(data_dir).map_err(failed("release mount point of"))?;
-        let Some(dir) = dir else {
-            return ids::give_back(data_dir, guid).map_err(failed("give back ids of"));
+        let give_back = || match have_ids {
+            true => ids::give_back(data_dir, guid).map_err(failed("give back ids of")),
+            false => Ok(()),
         };
+        let Some(dir) = dir else { return give_back() };
         disk::remove(&dir).map_err(failed("remove disk of"))?;
         remove_work(&dir).map_err(failed("remove work directory of"))?;
         remove_dir(&dir, "upper").map_err(failed("remove contents of"))?;
-        ids::give_back(data_dir, guid).map_err(failed("give back ids of"))?;
+        give_back()?;
         // The record goes last: while it is there, this can be found and done again.
         for name in [record::NEW_FILE, record::FILE] {
             match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {

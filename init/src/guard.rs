@@ -73,7 +73,8 @@ unsafe fn start(words: usize, report: &mut Report) -> Result<usize, Report> {
         stack_size: size_of::<[u128; 2048]>() as u64,
         ..CloneArgs::default()
     };
-    let pid = unsafe { child::vfork(script, args, report) };
+    // Those inside may hold it on its way, for as long as they like.
+    let pid = unsafe { child::start(script, args, report, || end_if_abandoned()) };
     if container != NONE {
         // Fails when the caller has been killed: then only the group is left to end, by descriptors.
         unsafe { sys(nr::SETNS, [HOME, script::CONTAINERS]) };
@@ -82,6 +83,18 @@ unsafe fn start(words: usize, report: &mut Report) -> Result<usize, Report> {
     // What the command was told is its own from here on.
     unsafe { sys(nr::MUNMAP, [base as usize, words * 8]) };
     Ok(pid)
+}
+
+/// Ends what is in the group when the caller has been killed.
+fn end_if_abandoned() {
+    const POLLHUP: u32 = 0x10;
+    // `struct pollfd`: the descriptor; what is waited for, and what there is.
+    let mut caller = [CALLER as u32, 0];
+    let at_once = [0_usize, 0];
+    unsafe { sys(nr::PPOLL, [caller.as_mut_ptr() as usize, 1, at_once.as_ptr() as usize, 0, 8]) };
+    if caller[1] >> 16 & POLLHUP != 0 {
+        unsafe { sys(nr::WRITE, [KILL, b"1".as_ptr() as usize, 1]) };
+    }
 }
 
 /// Waits for the caller's last word, or its end.

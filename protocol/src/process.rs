@@ -142,6 +142,9 @@ pub enum SeccompProfile {
     /// What the OCI engines allow by default, for the capabilities that the container has.
     #[default]
     Default,
+    /// The default and `socketcall(2)`, by which most 32-bit programs open their sockets. Families of sockets that the
+    /// default refuses (`AF_VSOCK`, `AF_ALG`) are in reach then, since no filter sees which one is asked for.
+    Socketcall,
     /// Every call.
     Unconfined,
     /// In what a host says: a filter that was given at launch.

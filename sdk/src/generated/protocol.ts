@@ -659,7 +659,7 @@ export type Seccomp = SeccompProfile | Record<string, unknown>;
 /**
  * Filters that have a name.
  */
-export type SeccompProfile = "default" | "unconfined" | "own";
+export type SeccompProfile = "default" | "socketcall" | "unconfined" | "own";
 
 /**
  * Parameters of `subcontainer.spawn`: starts a command in a running subcontainer and answers at once.

@@ -19,6 +19,7 @@ mod output;
 mod pipe_wrap;
 mod relay;
 mod stats;
+mod streams;
 mod subcontainer;
 
 /// The exit code of our own failures, as Docker's.

@@ -32,7 +32,8 @@ pub(super) enum Subcontainer {
     /// Run a command in a container that runs
     ///
     /// Joins all namespaces of the container's first process. When start-container itself is killed, the command
-    /// and everything it started end.
+    /// and everything it started end. Its standard streams are relayed: what it leaves running when it ends has none any
+    /// more, and input that it does not read is left to whoever reads next.
     Exec(command::Exec),
     /// List subcontainers
     Ls,
@@ -230,6 +231,7 @@ fn describe_allowed(allowed: &Allowed) -> Result<Vec<String>> {
     }
     let calls = match allowed.seccomp {
         SeccompProfile::Default => "those of the default filter",
+        SeccompProfile::Socketcall => "those of the default filter, and socketcall with every kind of socket",
         SeccompProfile::Own => "those of a filter given at launch",
         SeccompProfile::Unconfined => "all: it has no filter",
     };

@@ -43,7 +43,7 @@ pub(crate) struct Container<'a> {
 }
 
 /// The script of a container's first process. `program`, `stdio`, `cgroup` are the caller's to fill in.
-pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
+pub(crate) fn container(container: &Container<'_>, mut stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
     let spec = container.spec;
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "missing"))?;
     let mut ops = Vec::with_capacity(32);
@@ -93,6 +93,10 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
             (Some("devpts"), Some(devpts)) => Mounted::Tree(Arc::clone(devpts)),
             _ => source(mount)?,
         };
+        if let (true, Mounted::Tree(dev)) = (is_private_dev(mount), &source) {
+            device::give_own_null(&mut stdio, || device::null_of(dev))
+                .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
+        }
         ops.push(Op::Mount { source, target });
     }
     ops.extend(slave.take());
@@ -326,7 +330,9 @@ fn source(mount: &Mount) -> Result<Mounted> {
     let subject = || format!("{typ} for {}", mount.destination().display());
     let fail = |errno: Errno| Failure::kernel("prepare", subject(), errno);
     match typ {
-        "proc" | "mqueue" | "sysfs" => Ok(Mounted::New {
+        // The child mounts these: they show its own namespaces. A devpts that is mounted in the machine's mount namespace
+        // may use up what is kept for the machine (kernel.pty.reserve); one of another's may not.
+        "proc" | "mqueue" | "sysfs" | "devpts" => Ok(Mounted::New {
             fs: cstring("mounts", typ)?,
             options: options
                 .data
@@ -351,13 +357,17 @@ fn source(mount: &Mount) -> Result<Mounted> {
         }
         _ => {
             let tree = Arc::new(instance(typ, &options).map_err(fail)?);
-            if typ == "tmpfs" && mount.destination() == Path::new("/dev") {
+            if is_private_dev(mount) {
                 device::populate(&tree)
                     .map_err(|errno| Failure::kernel("create devices in", "/dev", errno))?;
             }
             Ok(Mounted::Tree(tree))
         }
     }
+}
+
+fn is_private_dev(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("tmpfs") && mount.destination() == Path::new("/dev")
 }
 
 fn instance(typ: &str, options: &Options) -> std::result::Result<OwnedFd, Errno> {

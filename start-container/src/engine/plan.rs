@@ -192,7 +192,8 @@ fn mounts(privileges: &Privileges, root: u32) -> Result<Vec<Mount>> {
     } else {
         mounts.push(mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=65536k"])?);
         let gid = format!("gid={}", root + 5);
-        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", &gid];
+        // Terminals are counted for the machine. (kernel.pty.max: 4096.)
+        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", &gid, "max=256"];
         mounts.push(mount("/dev/pts", "devpts", "devpts", &options)?);
         let options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
         mounts.push(mount("/dev/shm", "tmpfs", "shm", &options)?);

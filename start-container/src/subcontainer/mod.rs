@@ -38,7 +38,7 @@ use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
 use crate::engine::settings::{self, Own, Settings};
 use crate::engine::terminal::Terminal;
-use crate::engine::{compile, plan, user};
+use crate::engine::{compile, device, plan, user};
 use crate::error::{Failure, Result};
 use crate::sealed::Sealed;
 
@@ -172,7 +172,8 @@ impl Machine {
             hierarchy: Hierarchy::open()?,
             data_dir,
             run_dir: run_dir.to_owned(),
-            init: Init::default(),
+            // Who is sealed is a daemon.
+            init: Init::new(sealed.is_some()),
             // Who is sealed is a daemon.
             networking: Networking::new(run_dir, sealed.is_some()),
             controllers: Controllers::new(sealed.is_some()),
@@ -677,7 +678,9 @@ impl Machine {
             Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, own(user.uid))?),
             None => None,
         };
-        let (stdio, master) = streams(io, terminal, own(user.uid))?;
+        let (mut stdio, master) = streams(io, terminal, own(user.uid))?;
+        device::give_own_null(&mut stdio, || device::null_in(leader.root.as_fd()))
+            .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
         let (stamp, limited) = self.limited(leader)?;
         let joins = limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
         let filter = leader.record.privileges.program();

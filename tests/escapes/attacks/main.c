@@ -16,6 +16,7 @@
 #include "devices.c"
 #include "files.c"
 #include "exhaustion.c"
+#include "networks.c"
 #include "naive.c"
 
 int main(int count, char **arguments) {
@@ -55,12 +56,20 @@ int main(int count, char **arguments) {
   WORD("exchange", 3, (exchange(rest[0], rest[1], rest[2]), 0));
   WORD("wander", 3, (wander(rest[0], rest[1], rest[2]), 0));
   WORD("reopen", 1, reopen(atoi(rest[0])));
+  WORD("spoil", 1, spoil(atoi(rest[0])));
+  WORD("listen-in", 1, listen_in(atoi(rest[0])));
+  WORD("change-mask", 1, change_mask(rest[0]));
   WORD("hard-link", 2, hard_link(rest[0], rest[1]));
   WORD("fork-bomb", 1, fork_bomb(atoi(rest[0])));
   WORD("memory-bomb", 1, memory_bomb((size_t)atol(rest[0])));
   WORD("fill", 2, fill(rest[0], (size_t)atol(rest[1])));
   WORD("take-watches", 0, take_watches());
+  WORD("take-terminals", 1, take_terminals(atoi(rest[0])));
   WORD("take-descriptors", 0, take_descriptors());
+  WORD("machine-service", 1, machine_service((uint16_t)atoi(rest[0])));
+  WORD("other-network", 2, other_network(rest[0], (uint16_t)atoi(rest[1])));
+  WORD("spoof", 3, spoof(rest[0], rest[1], (uint16_t)atoi(rest[2])));
+  WORD("rewire", 0, rewire());
   WORD("victim", 0, (victim(), 0));
   WORD("sleep", 0, (int)(sleep(1), 0));
   WORD("naive-enter", 2, naive_enter(rest));

@@ -26,6 +26,7 @@ mod scarcity;
 mod settings;
 mod stats;
 mod storm;
+mod streams;
 mod survival;
 mod terminal;
 mod userns;

@@ -15,6 +15,8 @@
 //! settings    files of the kernel by which it runs a program, or stops
 //! calls       system calls, and files by their numbers
 //! processes   processes outside
+//! networks    the machine and others, from a private network
+//! streams     standard streams of the caller
 //! devices     device nodes, setuid files, terminals
 //! links       links in an image, links and renames while somebody works
 //! exhaustion  what there is not enough of
@@ -30,7 +32,9 @@ mod devices;
 mod entering;
 mod exhaustion;
 mod links;
+mod networks;
 mod proc;
 mod processes;
 mod rig;
 mod settings;
+mod streams;

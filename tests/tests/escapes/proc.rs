@@ -239,7 +239,7 @@ fn s6_cve_2019_16884_and_cve_2025_52881_a_false_proc_takes_no_write_of_ours_and_
                 cli.exec(rootfs, &["--force-tty"], &["true"]);
             }
         };
-        let [plain, userns] = KINDS else { panic!("other kinds") };
+        let [plain, userns, ..] = KINDS else { panic!("other kinds") };
         for (door, relaxed, kind) in [
             (Door::Host, GUARDED, plain),
             (Door::Host, GUARDED, userns),

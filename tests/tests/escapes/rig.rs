@@ -27,8 +27,7 @@ pub(crate) enum Door {
 
 pub(crate) const DOORS: [Door; 3] = [Door::Launch, Door::Exec, Door::Host];
 
-/// A kind of container in which every attempt must fail. A new dimension (user namespaces, a private network) is a
-/// line in [`KINDS`].
+/// A kind of container in which every attempt must fail. A new dimension is a line in [`KINDS`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
@@ -36,13 +35,19 @@ pub(crate) struct Kind {
     pub(crate) create: &'static [&'static str],
     /// For `subcontainer launch`.
     pub(crate) flags: &'static [&'static str],
-    /// The same for `subcontainer.launch`: names of parameters that are true.
-    pub(crate) params: &'static [&'static str],
+    /// The same for `subcontainer.launch`: the mode of its network, if that is not the machine's.
+    pub(crate) network: Option<&'static str>,
 }
 
 pub(crate) const KINDS: &[Kind] = &[
-    Kind { name: "root of the machine", create: &[], flags: &[], params: &[] },
-    Kind { name: "root of a user namespace", create: &["userns"], flags: &[], params: &[] },
+    Kind { name: "root of the machine", create: &[], flags: &[], network: None },
+    Kind { name: "root of a user namespace", create: &["userns"], flags: &[], network: None },
+    Kind {
+        name: "root of a private network",
+        create: &["userns"],
+        flags: &["--network", "private"],
+        network: Some("private"),
+    },
 ];
 
 /// Guards that are switched off by name.
@@ -50,14 +55,21 @@ pub(crate) const KINDS: &[Kind] = &[
 pub(crate) struct Relaxed {
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) unconfined: bool,
+    /// The default filter and `socketcall(2)`.
+    pub(crate) socketcall: bool,
     pub(crate) shared_dev_sys: bool,
     /// Without the limits, the network and the size of the attempt.
     pub(crate) unlimited: bool,
 }
 
 /// Nothing.
-pub(crate) const GUARDED: Relaxed =
-    Relaxed { capabilities: &[], unconfined: false, shared_dev_sys: false, unlimited: false };
+pub(crate) const GUARDED: Relaxed = Relaxed {
+    capabilities: &[],
+    unconfined: false,
+    socketcall: false,
+    shared_dev_sys: false,
+    unlimited: false,
+};
 
 /// What `--privileged` of other engines comes to: no filter, and the right to mount.
 pub(crate) const MAY_MOUNT: Relaxed = Relaxed { capabilities: &["SYS_ADMIN"], unconfined: true, ..GUARDED };
@@ -77,6 +89,9 @@ impl Relaxed {
         if self.unconfined {
             flags.extend(["--seccomp", "unconfined"]);
         }
+        if self.socketcall {
+            flags.extend(["--seccomp", "socketcall"]);
+        }
         if self.shared_dev_sys {
             flags.push("--shared-dev-sys");
         }
@@ -84,14 +99,18 @@ impl Relaxed {
     }
 
     pub(crate) fn launch(&self, guid: &str, kind: &Kind) -> Value {
-        let seccomp = if self.unconfined { "unconfined" } else { "default" };
+        let seccomp = match (self.unconfined, self.socketcall) {
+            (true, _) => "unconfined",
+            (_, true) => "socketcall",
+            _ => "default",
+        };
         let mut params = json!({
             "guid": guid,
             "sharedDevSys": self.shared_dev_sys,
             "privileges": {"capAdd": self.capabilities, "seccomp": seccomp},
         });
-        for name in kind.params {
-            params[name] = json!(true);
+        if let Some(mode) = kind.network {
+            params["network"] = json!({"mode": mode});
         }
         params
     }
@@ -284,7 +303,8 @@ impl<'a> Attempt<'a> {
         let network = self.network.filter(|_| !relaxed.unlimited);
         let mut limit_flags: Vec<&str> = limits.iter().flat_map(|limit| [limit.0, limit.1]).collect();
         limit_flags.extend(network.iter().flat_map(|mode| ["--network", *mode]));
-        let launch = [&["subcontainer", "launch"], kind.flags, &relaxed.flags(), &limit_flags].concat();
+        let of_kind = if network.is_some() { &[] } else { kind.flags };
+        let launch = [&["subcontainer", "launch"], of_kind, &relaxed.flags(), &limit_flags].concat();
         let cli = arena.host.cli();
         let said = match door {
             Door::Launch => {

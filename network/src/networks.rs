@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::address;
@@ -18,7 +19,7 @@ use crate::plan;
 use crate::ports;
 use crate::request::{Publish, Request};
 use crate::resolver::{self, Dns};
-use crate::state::{Attached, Dir, State};
+use crate::state::{Attached, Dir, HOSTS, RESOLV, State};
 
 /// The private networks of this machine. Any number of processes may have one of these for the same directory at
 /// the same time; one of them changes something at a time.
@@ -121,6 +122,18 @@ impl Networks {
     pub fn list(&self) -> Result<Vec<Endpoint>> {
         let state = self.dir.read()?;
         Ok(state.attached.iter().filter_map(|(guid, attached)| endpoint(&state, guid, attached)).collect())
+    }
+
+    /// The files of [`Attachment`] once more, for another container in the same namespace: hosts and resolv.conf.
+    /// Nothing if nobody of that guid is attached.
+    ///
+    /// # Errors
+    /// When the state or a file cannot be read.
+    pub fn files(&self, guid: &str) -> Result<Option<(OwnedFd, OwnedFd)>> {
+        let state = self.dir.read()?;
+        let Some(attached) = state.attached.get(guid) else { return Ok(None) };
+        let shown = |kind| self.dir.shown(kind, &attached.network, OFlags::RDONLY);
+        Ok(Some((shown(HOSTS)?, shown(RESOLV)?)))
     }
 
     /// The settings of the machine that are changed now, with what they were: for an operator who asks.

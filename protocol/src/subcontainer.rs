@@ -30,6 +30,10 @@ pub struct CreateFsParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub userns: bool,
+    /// The sandbox that it is in: its user namespace, network, `/dev` and `/sys` are that one's, and it ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub sandbox: Option<String>,
 }
 
 /// How many ids a user namespace of ours has.
@@ -250,6 +254,10 @@ pub struct SubcontainerInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub first_id: Option<u32>,
+    /// The sandbox that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub sandbox: Option<String>,
     /// What it is doing.
     pub state: RunState,
     /// Its mounts, in the order they were made.

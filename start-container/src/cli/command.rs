@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use protocol::ErrorKind;
-use protocol::limits::Limits;
-use protocol::network::Network;
 use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize};
 
 use super::Context;
+use super::bounds::{Limiting, Networking};
 use super::relay::{self, Ends, Foreground};
 use super::subcontainer::find;
 use crate::engine::privileges::Privileges;
@@ -69,33 +68,10 @@ pub(super) struct Launch {
     /// Which system calls it may make: "default", "unconfined", or a file with an OCI seccomp filter
     #[arg(long, value_name = "PROFILE", default_value = "default")]
     seccomp: String,
-    /// Memory that everything inside may use together: bytes, or with k, m, g; beyond it the kernel kills
-    #[arg(short, long, value_name = "BYTES", value_parser = parse_bytes)]
-    memory: Option<u64>,
-    /// Swap space beside that [default: as much again]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "memory")]
-    swap: Option<u64>,
-    /// Processors' worth of time: 0.5 is half of one
-    #[arg(long, value_name = "NUMBER")]
-    cpus: Option<f64>,
-    /// Processors that may be used, as 0-3,5
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// Processes and threads together
-    #[arg(long, value_name = "NUMBER")]
-    pids_limit: Option<u64>,
-    /// A file with more limits, in JSON as the SDK has them; flags replace what it says
-    #[arg(long, value_name = "FILE")]
-    limits: Option<PathBuf>,
-    /// Its network: "host" (the machine's), "none", "private", or "private:NAME" for one that others are on, too
-    #[arg(long, value_name = "NETWORK", default_value = "host")]
-    network: String,
-    /// A name by which others on its private network resolve it
-    #[arg(long, value_name = "NAME")]
-    network_alias: Vec<String>,
-    /// A port of the machine that leads to one of its own, in a private network; 0 for any free one
-    #[arg(short, long, value_name = "[ADDRESS:]PORT:PORT[/udp]")]
-    publish: Vec<String>,
+    #[command(flatten)]
+    limits: Limiting,
+    #[command(flatten)]
+    network: Networking,
     /// The rootfs, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
     args: Vec<String>,
@@ -155,46 +131,6 @@ impl Options {
 }
 
 impl Launch {
-    fn limits(&self) -> Result<Limits> {
-        let mut limits = match &self.limits {
-            None => Limits::default(),
-            Some(file) => {
-                let fail = |kind, error: std::io::Error| {
-                    Failure::new(kind, "read limits", file.display()).because(error)
-                };
-                let text = std::fs::read(file).map_err(|error| fail(ErrorKind::NotFound, error))?;
-                serde_json::from_slice(&text).map_err(|error| fail(ErrorKind::Invalid, error.into()))?
-            }
-        };
-        limits.memory_bytes = self.memory.or(limits.memory_bytes);
-        limits.swap_bytes = self.swap.or(limits.swap_bytes);
-        limits.cpus = self.cpus.or(limits.cpus);
-        limits.cpuset_cpus = self.cpuset_cpus.clone().or(limits.cpuset_cpus);
-        limits.pids = self.pids_limit.or(limits.pids);
-        Ok(limits)
-    }
-
-    fn network(&self) -> Result<Network> {
-        let (aliases, publish) = (self.network_alias.clone(), self.publish.clone());
-        let network = match self.network.split_once(':') {
-            None if self.network == "private" => Network::Private { name: None, aliases, publish },
-            Some(("private", name)) => Network::Private { name: Some(name.to_owned()), aliases, publish },
-            None if self.network == "host" => Network::Host,
-            None if self.network == "none" => Network::None,
-            _ => {
-                let why = "none of host, none, private, private:NAME";
-                return Err(Failure::new(ErrorKind::Invalid, "read network", &self.network)
-                    .because(std::io::Error::other(why)));
-            }
-        };
-        let private = matches!(network, Network::Private { .. });
-        if !(private || self.publish.is_empty() && self.network_alias.is_empty()) {
-            return Err(Failure::new(ErrorKind::Invalid, "read network", &self.network)
-                .because(std::io::Error::other("ports and names need a private one")));
-        }
-        Ok(network)
-    }
-
     fn privileges(&self) -> Result<Privileges> {
         let seccomp = match self.seccomp.as_str() {
             "default" => wire::Seccomp::Profile(wire::SeccompProfile::Default),
@@ -226,9 +162,10 @@ impl Launch {
             init: self.init,
             options: &options,
             privileges: self.privileges()?,
-            limits: self.limits()?,
-            network: self.network()?,
+            limits: self.limits.read()?,
+            network: self.network.read()?,
             publish_proc: true,
+            stays: false,
             io: io.clone(),
         };
         let sub::Launched { leader, terminal, guard } = machine.launch(&rootfs, &launch)?;
@@ -308,20 +245,6 @@ fn parse_env(text: &str) -> std::result::Result<(String, String), String> {
     }
 }
 
-fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
-    let lower = text.to_ascii_lowercase();
-    let number = lower.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let shift = match &lower[number.len()..] {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        unit => return Err(format!("{unit:?} is none of k, m, g")),
-    };
-    let number: u64 = number.parse().map_err(|_error| format!("{number:?} is not a number"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| "is too much".into())
-}
-
 fn parse_size(text: &str) -> std::result::Result<TerminalSize, String> {
     let numbers: Vec<u16> = text
         .split(':')
@@ -343,10 +266,6 @@ mod tests {
         assert_eq!(parse_size("24:80:1:2").unwrap(), TerminalSize { rows: 24, cols: 80 });
         assert!(parse_size("24").is_err() && parse_size("24:x").is_err() && parse_size("1:2:3").is_err());
         assert_eq!(parse_env("A=b=c").unwrap(), ("A".into(), "b=c".into()));
-        assert_eq!((parse_bytes("5"), parse_bytes("2K"), parse_bytes("3gb")), (Ok(5), Ok(2048), Ok(3 << 30)));
-        assert!(
-            parse_bytes("5t").is_err() && parse_bytes("m").is_err() && parse_bytes("99999999999g").is_err()
-        );
         assert!(parse_env("NOT_SET_ANYWHERE").is_err() && parse_env("=b").is_err());
         assert_eq!(parse_env("PATH").unwrap().1, std::env::var("PATH").unwrap());
     }

@@ -33,6 +33,9 @@ pub(crate) struct Container<'a> {
     pub(crate) joins: &'a [Arc<OwnedFd>],
     /// The network namespace that it joins.
     pub(crate) network: Option<Arc<OwnedFd>>,
+    /// What lives in the sandbox that it is in: a handle of its leader, and detached clones of its mounts by their
+    /// destinations here.
+    pub(crate) sandbox: Option<(&'a Arc<OwnedFd>, &'a [(&'static str, Arc<OwnedFd>)])>,
     /// Detached mounts of single files, with their places in the rootfs, which no link is on the way to.
     pub(crate) files: &'a [(Arc<OwnedFd>, PathBuf)],
     /// The filter of its system calls.
@@ -48,8 +51,18 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     let mut ops = Vec::with_capacity(32);
     let mut namespaces = 0;
     let mut new_cgroup = None;
+    let mut joined = 0;
     ops.extend(container.joins.iter().cloned().map(Op::JoinCgroup));
     for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()) {
+        if namespace.path().is_some() {
+            joined |= match namespace.typ() {
+                LinuxNamespaceType::Ipc => new::IPC,
+                LinuxNamespaceType::Network => new::NET,
+                LinuxNamespaceType::User => new::USER,
+                other => return Err(invalid("linux.namespaces", &format!("{other:?} cannot be joined"))),
+            };
+            continue;
+        }
         namespaces |= match namespace.typ() {
             LinuxNamespaceType::Mount => new::MOUNT,
             // After the groups are joined, whose names it hides.
@@ -67,6 +80,14 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
         };
     }
     ops.extend(new_cgroup);
+    // By handle, not by the path: a number may be somebody else's by now.
+    let sandbox = container.sandbox.filter(|_| joined != 0);
+    if joined != 0 && sandbox.is_none() {
+        return Err(invalid("linux.namespaces", "paths are those of a sandbox"));
+    }
+    if let Some((process, _)) = sandbox {
+        ops.push(Op::JoinNamespaces { process: Arc::clone(process), namespaces: joined & !new::USER });
+    }
     // Before sysfs is mounted, which shows the links of its mounter's.
     if let Some(network) = &container.network {
         ops.push(Op::JoinNamespaces { process: Arc::clone(network), namespaces: new::NET });
@@ -87,8 +108,14 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
         if mount.typ().as_deref() != Some("proc") {
             ops.extend(slave.take());
         }
-        let source = match (mount.typ().as_deref(), &container.devpts) {
-            (Some("devpts"), Some(devpts)) => Mounted::Tree(Arc::clone(devpts)),
+        let shared = sandbox
+            .and_then(|(_, trees)| trees.iter().find(|(place, _)| Path::new(place) == mount.destination()));
+        let source = match (mount.typ().as_deref(), &container.devpts, shared) {
+            (Some("bind"), _, Some((_, tree))) => Mounted::Tree(Arc::clone(tree)),
+            (Some("bind"), _, None) if sandbox.is_some() => {
+                return Err(invalid("mounts.source", "nothing of the machine's is in a sandbox"));
+            }
+            (Some("devpts"), Some(devpts), _) => Mounted::Tree(Arc::clone(devpts)),
             _ => source(mount)?,
         };
         ops.push(Op::Mount { source, target });
@@ -117,9 +144,13 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     if let Some(namespace) = user_namespace(spec)? {
         ops.push(Op::JoinNamespaces { process: Arc::new(namespace), namespaces: new::USER });
     }
+    if let Some((process, _)) = sandbox {
+        ops.push(Op::JoinNamespaces { process: Arc::clone(process), namespaces: new::USER });
+    }
     let mut script = command(process, stdio, container.filter)?;
     ops.append(&mut script.ops);
-    Ok(Script { namespaces, ops, ..script })
+    let above = sandbox.map(|(process, _)| Arc::clone(process));
+    Ok(Script { namespaces, above, ops, ..script })
 }
 
 /// The script of a command in a container that runs: joins `leader`'s namespaces.
@@ -188,6 +219,7 @@ fn command(process: &Process, stdio: [Arc<OwnedFd>; 3], filter: Option<&Program>
     Ok(Script {
         namespaces: 0,
         container: None,
+        above: None,
         cgroup: None,
         ops: vec![Op::NewKeyring],
         stdio,

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linux::signal::Signal;
 use linux::spawn::{Program, Script, Spawned, Through};
@@ -14,6 +14,9 @@ use super::cgroup::Group;
 use super::process::{self, Process};
 use super::{dev_null, pipe};
 use crate::error::{Failure, Result};
+
+/// How long a process may be on its way in. It takes milliseconds, unless somebody inside stops it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Compiled by `build.rs` from `init/`.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start-container-init"));
@@ -103,8 +106,10 @@ impl Guard {
         let starting = linux::spawn::start_through(&script, &through).map_err(process::failure)?;
         // Something inside may stop the process on its way in, and our own signals are blocked: a signal that would
         // end us ends what is being started.
+        let begun = Instant::now();
         while !starting.is_known_within(200) {
-            if linux::signal::is_pending(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]) {
+            let unwanted = linux::signal::is_pending(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]);
+            if unwanted || begun.elapsed() > PATIENCE {
                 // It may not be in there yet, or out again.
                 let _gone = group.kill();
             }

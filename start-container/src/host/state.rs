@@ -238,12 +238,14 @@ impl Host {
             lock(&entry.streams).clear();
         }
         let (host, id) = (Arc::clone(self), guid.to_owned());
-        blocking(move || host.machine.destroy(&id)).await?;
-        self.forget_processes_of(guid);
-        for connection in lock(&self.connections).values() {
-            connection.disown(guid);
+        let inside = blocking(move || host.machine.destroy(&id)).await?;
+        for guid in inside.iter().map(String::as_str).chain([guid]) {
+            self.forget_processes_of(guid);
+            for connection in lock(&self.connections).values() {
+                connection.disown(guid);
+            }
+            self.emit(guid, EventKind::Destroyed);
         }
-        self.emit(guid, EventKind::Destroyed);
         Ok(())
     }
 }

@@ -33,6 +33,7 @@ use crate::engine::cgroup::{Group, Hierarchy};
 use crate::engine::guard::{Guard, Init};
 use crate::engine::limits::{Controllers, Limited};
 use crate::engine::network::Networking;
+use crate::engine::plan::Surroundings;
 use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
 use crate::engine::terminal::Terminal;
@@ -40,9 +41,11 @@ use crate::engine::{compile, plan, user};
 use crate::error::{Failure, Result};
 use crate::sealed::Sealed;
 
+pub(crate) mod sandbox;
 pub(crate) mod state;
 mod stats;
 
+use sandbox::{Around, Role};
 use state::{LeaderRecord, Locked, State};
 
 /// Everything on this machine that subcontainers are made of.
@@ -143,9 +146,12 @@ pub(crate) struct Launch<'a> {
     pub(crate) options: &'a CommandOptions,
     pub(crate) privileges: Privileges,
     pub(crate) limits: Limits,
-    pub(crate) network: Network,
+    /// None: the machine's, or that of its sandbox.
+    pub(crate) network: Option<Network>,
     /// Show the container's proc on the host side of the rootfs.
     pub(crate) publish_proc: bool,
+    /// It goes on when this process ends, whoever this is.
+    pub(crate) stays: bool,
     pub(crate) io: Io,
 }
 
@@ -206,26 +212,30 @@ impl Machine {
         &self.data_dir
     }
 
-    /// Makes a writable rootfs over an image and mounts it.
-    pub(crate) fn create_fs(&self, image: &str, options: images::rootfs::Options) -> Result<Rootfs> {
-        Rootfs::create(self.store()?, image, options).map_err(Failure::from)
-    }
-
-    /// As [`Machine::create_fs`], for a client of the host: when `owned`, a host that starts after this one was
-    /// killed destroys it.
-    pub(crate) fn create_fs_for(
+    /// Makes a writable rootfs over an image and mounts it; without an image, over nothing.
+    ///
+    /// When `owned`, for a client of the host: a host that starts after this one was killed destroys it.
+    pub(crate) fn make_fs(
         &self,
-        image: &str,
+        image: Option<&str>,
         options: images::rootfs::Options,
         owned: bool,
     ) -> Result<Rootfs> {
-        let guid = uuid::Uuid::new_v4().to_string();
+        // Nobody destroys the sandbox, and gives its ids to somebody else, before it is known who is in it.
+        let _sandbox = match &options.within {
+            Some(sandbox) => {
+                self.sandbox(sandbox)?;
+                Some(self.lock(sandbox)?)
+            }
+            None => None,
+        };
+        let guid = options.guid.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         if owned {
             let lock = Locked::acquire(&self.run_dir, &guid)?;
             lock.write(&State { owned: true, ..self.state() })?;
         }
         let options = images::rootfs::Options { guid: Some(guid.clone()), ..options };
-        let created = Rootfs::create(self.store()?, image, options).map_err(Failure::from);
+        let created = Rootfs::create_over(self.store()?, image, options).map_err(Failure::from);
         if created.is_err() && owned {
             Locked::acquire(&self.run_dir, &guid)?.remove()?;
         }
@@ -274,6 +284,15 @@ impl Machine {
         for guid in Rootfs::remnants(&self.data_dir).map_err(Failure::from)? {
             if !left.owned.contains(&guid) {
                 left.owned.push(guid);
+            }
+        }
+        // Whose sandbox is gone has ids that may be somebody else's. Nothing of ours leaves one like that.
+        let all = Rootfs::list(&self.data_dir).map_err(Failure::from)?;
+        let gone =
+            |sandbox: &str| self.sandbox(sandbox).is_err_and(|failure| failure.kind == ErrorKind::NotFound);
+        for rootfs in all.iter().filter(|rootfs| rootfs.within().is_some_and(gone)) {
+            if !left.owned.iter().any(|guid| guid == rootfs.guid()) {
+                left.owned.push(rootfs.guid().to_owned());
             }
         }
         Ok(left)
@@ -327,12 +346,21 @@ impl Machine {
 
     /// How the image beneath a rootfs wants to be run.
     fn image_config(&self, rootfs: &Rootfs) -> Result<ImageConfig> {
-        self.store()?.get(&rootfs.image().to_string()).map(|image| image.config).map_err(Failure::from)
+        let Some(image) = rootfs.image() else { return Ok(ImageConfig::default()) };
+        self.store()?.get(&image.to_string()).map(|image| image.config).map_err(Failure::from)
     }
 
     /// Ends everything inside and removes every trace. Nothing happens when there is nothing.
-    pub(crate) fn destroy(&self, guid: &str) -> Result<()> {
+    ///
+    /// Returns who was destroyed beside: those in it, of a sandbox.
+    pub(crate) fn destroy(&self, guid: &str) -> Result<Vec<String>> {
         check_guid(guid)?;
+        let role = self.rootfs(guid).ok().map(|rootfs| Role::of(&rootfs));
+        if let Some(role) = role.as_ref().filter(|role| **role != Role::Alone) {
+            // Somebody may be on his way in, and held there by another in the sandbox, and have the lock meanwhile.
+            let group = self.hierarchy.existing(&role.whole_group(guid))?;
+            let _gone = group.map(|group| group.kill());
+        }
         let lock = Locked::acquire(&self.run_dir, guid)?;
         // A state that cannot be read says nothing against it.
         let elsewhere = lock.read().ok().and_then(|state| state.data_dir).filter(|dir| *dir != self.data_dir);
@@ -343,21 +371,33 @@ impl Machine {
         }
         // Where nothing can be read, there may be any.
         let limited = lock.read().map_or(true, |state| state.limited());
-        self.end_processes(guid, limited)?;
+        let mut members = Vec::new();
+        if role.as_ref().is_none_or(|role| *role == Role::Sandbox) {
+            for member in self.members(guid)? {
+                self.destroy(member.guid())?;
+                members.push(member.guid().to_owned());
+            }
+        }
+        self.end_processes(guid, role.as_ref(), limited)?;
         self.networking.forget(guid)?;
         Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
-        lock.remove()
+        lock.remove()?;
+        Ok(members)
     }
 
     /// Ends everything in a subcontainer, and takes away what was made for its leader.
-    fn end_all(&self, guid: &str, limited: bool) -> Result<()> {
-        self.end_processes(guid, limited)?;
+    fn end_all(&self, guid: &str, role: &Role, limited: bool) -> Result<()> {
+        self.end_processes(guid, Some(role), limited)?;
         self.networking.release(guid)
     }
 
-    /// Ends everything in a subcontainer, and removes its groups.
-    fn end_processes(&self, guid: &str, limited: bool) -> Result<()> {
-        if let Some(group) = self.hierarchy.existing(guid)? {
+    /// Ends everything in a subcontainer, and removes its groups. Where they are is looked for if nobody knows.
+    fn end_processes(&self, guid: &str, role: Option<&Role>, limited: bool) -> Result<()> {
+        let group = match role {
+            Some(role) => self.hierarchy.existing(&role.whole_group(guid))?,
+            None => self.hierarchy.find(guid)?,
+        };
+        if let Some(group) = group {
             group.destroy()?;
         }
         if limited && let Some(groups) = self.controllers.existing(guid)? {
@@ -381,6 +421,23 @@ impl Machine {
 
     /// Starts the leader.
     pub(crate) fn launch(&self, rootfs: &Rootfs, launch: &Launch<'_>) -> Result<Launched> {
+        let role = Role::of(rootfs);
+        let refused = |why: &'static str| {
+            Err(Failure::new(ErrorKind::Invalid, "launch in", rootfs.guid())
+                .because(std::io::Error::other(why)))
+        };
+        match &role {
+            Role::Sandbox => return refused("a sandbox is led by our init, and started as a sandbox"),
+            Role::In(_) if launch.network.is_some() => return refused("its network is that of its sandbox"),
+            Role::In(_) if launch.limits != Limits::default() => {
+                return refused("it is limited with its sandbox, which takes the limits");
+            }
+            _ => {}
+        }
+        self.launch_as(&role, rootfs, launch)
+    }
+
+    fn launch_as(&self, role: &Role, rootfs: &Rootfs, launch: &Launch<'_>) -> Result<Launched> {
         let guid = rootfs.guid();
         let lock = self.lock(guid)?;
         let state = lock.read()?;
@@ -395,19 +452,23 @@ impl Machine {
             ));
         }
         let plan = self.controllers.plan(&launch.limits)?;
-        self.networking.check(guid, &launch.network)?;
+        self.networking.check(guid, launch.network.as_ref().unwrap_or(&Network::Host))?;
+        let around = match role {
+            Role::In(sandbox) => Some(self.around(sandbox, launch.privileges.shared_run)?),
+            _ => None,
+        };
         // What an earlier leader had.
         if state.leader.is_some() {
-            self.end_all(guid, state.limited())?;
+            self.end_all(guid, role, state.limited())?;
         }
         let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose()?;
-        let launched = self.launch_in(guid, rootfs, launch, limited.as_ref(), &|leader| {
+        let launched = self.launch_in(role, around.as_ref(), rootfs, launch, limited.as_ref(), &|leader| {
             let data_dir = Some(self.data_dir.clone());
             lock.write(&State { leader: Some(leader.clone()), exited: None, data_dir, owned: state.owned })
         });
         if launched.is_err() {
             // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
-            let _left = self.end_all(guid, limited.is_some());
+            let _left = self.end_all(guid, role, limited.is_some());
             if launch.publish_proc {
                 unpublish_proc(&rootfs.path());
             }
@@ -422,13 +483,29 @@ impl Machine {
     /// Everything of a launch that undoing the groups undoes.
     fn launch_in(
         &self,
-        guid: &str,
+        role: &Role,
+        around: Option<&Around>,
         rootfs: &Rootfs,
         launch: &Launch<'_>,
         limited: Option<&Limited>,
         write_down: &dyn Fn(&LeaderRecord) -> Result<()>,
     ) -> Result<Launched> {
-        let all = self.hierarchy.subcontainer(guid)?;
+        let guid = rootfs.guid();
+        let all = match role {
+            Role::In(sandbox) => {
+                // Not made again by somebody who finds it gone.
+                let sandbox =
+                    self.hierarchy.existing(&[sandbox])?.ok_or_else(|| sandbox::not_running(sandbox))?;
+                sandbox.lasting_child(guid)?
+            }
+            Role::Sandbox => {
+                let [_, own] = role.own_group(guid)[..] else { return Err(sandbox::not_running(guid)) };
+                self.hierarchy.create(guid)?.lasting_child(own)?
+            }
+            Role::Alone => self.hierarchy.create(guid)?,
+        };
+        // The groups with controllers that it is in, its own or its sandbox's.
+        let limited = limited.or(around.and_then(|around| around.leader.limited.as_ref()));
         // One of its own: the guard of an earlier leader may still be at work on that one's.
         let group = all.child(self.command_name())?;
         rootfs.ensure_mounted().map_err(Failure::from)?;
@@ -448,8 +525,23 @@ impl Machine {
         let cwd = process.cwd().clone();
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
         let first_id = rootfs.ids();
-        let spec = plan::container(process, hostname, &launch.privileges, first_id)?;
-        let network = self.networking.join(guid, &launch.network)?;
+        let surroundings = match (role, around) {
+            (_, Some(around)) => Surroundings::In(around.leader.process.pid),
+            (Role::Sandbox, None) => Surroundings::Sandbox,
+            (_, None) => Surroundings::Machine,
+        };
+        let spec = plan::container(process, hostname, &launch.privileges, first_id, surroundings)?;
+        let its_network = match around {
+            Some(around) => around.leader.record.network.clone(),
+            None => launch.network.clone().unwrap_or_default(),
+        };
+        let network = match around {
+            Some(around) => {
+                let leader = &around.leader.process.pidfd;
+                Some(self.networking.join_sandbox(&around.guid, leader, &its_network)?)
+            }
+            None => self.networking.join(guid, &its_network)?,
+        };
         // What is made for it from here on is its root's.
         let owner = as_root_of(first_id)?;
         let own = |id: u32| first_id.unwrap_or(0) + id;
@@ -463,6 +555,10 @@ impl Machine {
         };
         let terminal = match (launch.io.terminal, &devpts) {
             (Some(size), Some(devpts)) => Some(Terminal::open(devpts.as_fd(), size, own(user.uid))?),
+            (Some(size), None) if around.is_some() => {
+                let root = around.map_or(root.as_fd(), |around| around.leader.root.as_fd());
+                Some(Terminal::open_in(root, size, own(user.uid))?)
+            }
             (Some(size), None) => {
                 // The host's own devpts, which was asked for by name.
                 let host = rustix::fs::open("/dev/pts", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -481,7 +577,8 @@ impl Machine {
             rootfs_path: &path,
             publish_proc: launch.publish_proc,
             joins: &joins,
-            network: network.map(|network| network.namespace),
+            network: network.filter(|_| around.is_none()).map(|network| network.namespace),
+            sandbox: around.map(|around| (&around.leader.process.pidfd, &around.trees[..])),
             files: files.as_deref().unwrap_or_default(),
             filter: launch.privileges.program(),
             devpts,
@@ -500,8 +597,21 @@ impl Machine {
         }
         let since = now();
         let kills = limited.map(Limited::count_kills);
-        let (mut process, guard) = self.start(script, group.clone())?;
+        let (mut process, guard) = match around {
+            // Somebody else must be in between for a moment, who has none of our memory.
+            Some(around) => {
+                let started = Guard::start(&self.init, script, group.clone());
+                let started = started.map_err(|failure| match failure.errno() {
+                    Some(Errno::NOMEM) if around.leader.is_ending() => sandbox::not_running(&around.guid),
+                    _ => failure,
+                });
+                started.map(|(process, guard)| (process, Some(guard)))?
+            }
+            None => self.start(script, group.clone())?,
+        };
         process.kills = kills;
+        // With a daemon, what is launched goes on.
+        let stays = launch.stays || self.sealed.is_some();
         let settle = || {
             if let Some(report) = report {
                 report.wait(command.args).inspect_err(|_| process.end())?;
@@ -516,11 +626,13 @@ impl Machine {
                 start_time,
                 since,
                 group: group.location().1.to_owned(),
-                guarded: guard.is_some(),
+                guarded: guard.is_some() && !stays,
+                role: role.clone(),
+                limited_by: limited.and(around).map(|around| around.guid.clone()),
                 image: image.clone(),
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
-                network: launch.network.clone(),
+                network: its_network,
                 first_id,
             };
             write_down(&record).inspect_err(|_| process.end())?;
@@ -536,6 +648,13 @@ impl Machine {
         };
         match settle() {
             Ok((root, record)) => {
+                let guard = match guard {
+                    Some(guard) if stays => {
+                        guard.dismiss(|| {});
+                        None
+                    }
+                    guard => guard,
+                };
                 let limited = limited.cloned();
                 let leader = Leader { process, group: all, root: Arc::new(root), record, limited };
                 Ok(Launched { leader, terminal: master, guard })
@@ -581,7 +700,7 @@ impl Machine {
         if state::start_time(record.pid) != Some(record.start_time) || has_ended(&pidfd) {
             return Ok(None);
         }
-        let Some(all) = self.hierarchy.existing(guid)? else { return Ok(None) };
+        let Some(all) = self.hierarchy.existing(&record.role.own_group(guid))? else { return Ok(None) };
         let Some(group) = all.existing_child(&record.group)? else { return Ok(None) };
         let root = match root_of(record.pid) {
             Ok(root) => Arc::new(root),
@@ -589,7 +708,11 @@ impl Machine {
             Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let limited = if state.limited() { self.controllers.existing(guid)? } else { None };
+        let limited = match &record.limited_by {
+            Some(sandbox) => self.controllers.existing(sandbox)?,
+            None if state.limited() => self.controllers.existing(guid)?,
+            None => None,
+        };
         let kills = limited.as_ref().map(Limited::count_kills);
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group, kills };
         Ok(Some(Leader { process, group: all, root, record: record.clone(), limited }))
@@ -607,7 +730,7 @@ impl Machine {
         {
             unpublish_proc(&rootfs.path());
         }
-        self.end_all(guid, state.limited())?;
+        self.end_all(guid, &leader.role, state.limited())?;
         lock.write(&State { leader: None, exited: Some(outcome.clone()), ..state })
     }
 
@@ -710,14 +833,25 @@ impl Machine {
         let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
-                let (limits, network) = (leader.record.limits.clone(), leader.record.network.clone());
+                // Those of a sandbox bound who is in it, who shares its parts in any case.
+                let (limits, network) =
+                    match rootfs.within().map(|sandbox| self.sandbox(sandbox)).transpose()? {
+                        Some(sandbox) => {
+                            sandbox.sandbox().cloned().map(|it| (it.limits, it.network)).unwrap_or_default()
+                        }
+                        None => (leader.record.limits.clone(), leader.record.network.clone()),
+                    };
+                let mut allowed = leader.record.privileges.allowed(limits, network);
+                allowed.shared_dev_sys |= rootfs.within().is_some();
                 RunState::Running {
                     pid: leader.process.pid as u32,
                     since: leader.record.since,
                     process: None,
-                    allowed: Box::new(leader.record.privileges.allowed(limits, network)),
+                    allowed: Box::new(allowed),
                     network: match leader.record.network {
-                        Network::Private { .. } => self.networking.info(rootfs.guid())?,
+                        Network::Private { .. } => {
+                            self.networking.info(rootfs.within().unwrap_or(rootfs.guid()))?
+                        }
                         _ => None,
                     },
                 }
@@ -729,11 +863,12 @@ impl Machine {
         Ok(SubcontainerInfo {
             guid: rootfs.guid().to_owned(),
             name: rootfs.name().map(str::to_owned),
-            image_id: rootfs.image().to_string(),
+            image_id: rootfs.image().map(|image| image.to_string()).unwrap_or_default(),
             rootfs: rootfs.path().display().to_string(),
             created: rootfs.created(),
             throwaway: rootfs.throwaway(),
             first_id: rootfs.ids(),
+            sandbox: rootfs.within().map(str::to_owned),
             state: run_state,
             mounts: rootfs.mounts().map_err(Failure::from)?,
         })
@@ -743,6 +878,9 @@ impl Machine {
     pub(crate) fn list(&self) -> Result<Vec<SubcontainerInfo>> {
         let mut all = Vec::new();
         for rootfs in Rootfs::list(&self.data_dir).map_err(Failure::from)? {
+            if rootfs.sandbox().is_some() {
+                continue;
+            }
             match self.info(&rootfs) {
                 Ok(info) => all.push(info),
                 // Destroyed meanwhile.
@@ -756,8 +894,8 @@ impl Machine {
 
     /// What everything inside uses together.
     pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
-        self.rootfs(guid)?;
-        let pids = match self.hierarchy.existing(guid)? {
+        let role = Role::of(&self.rootfs(guid)?);
+        let pids = match self.hierarchy.existing(&role.whole_group(guid))? {
             Some(group) => {
                 group.processes().map_err(|errno| Failure::kernel("list processes of", guid, errno))?
             }

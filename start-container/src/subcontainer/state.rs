@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::sandbox::Role;
 use crate::engine::privileges::Privileges;
 use crate::error::{Failure, Result};
 
@@ -40,6 +41,12 @@ pub(crate) struct LeaderRecord {
     /// How its image wants commands to be run.
     #[serde(default)]
     pub(crate) image: ImageConfig,
+    /// Where its groups are.
+    #[serde(default)]
+    pub(crate) role: Role,
+    /// The guid by whose groups it is limited, if that is another's: its sandbox's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limited_by: Option<String>,
     /// What it and every command in it is allowed.
     pub(crate) privileges: Privileges,
     /// What they may use together. If that is limited, there are groups for it.

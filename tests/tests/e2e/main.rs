@@ -21,6 +21,7 @@ mod privileges;
 mod registry;
 mod rootfs;
 mod rpc;
+mod sandbox;
 mod scarcity;
 mod storm;
 mod survival;

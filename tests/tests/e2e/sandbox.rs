@@ -1,0 +1,179 @@
+//! Sandboxes: what the subcontainers of one package share, and what bounds them. (rows S9, S13, S14, S23)
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::cli::Rootfs;
+use tests::{Cli, Host, Machine, Rpc, isolated, machine::Processes};
+
+const FIRST: u32 = 0x7000_0000;
+
+/// A sandbox by the command line, and its id.
+fn create(cli: &Cli, flags: &[&str]) -> String {
+    cli.run([&["sandbox", "create"], flags].concat()).ok().out()
+}
+
+fn member(cli: &Cli, sandbox: &str) -> Rootfs {
+    let create = ["--json", "subcontainer", "create-fs", "--throwaway", "--sandbox", sandbox, "busybox"];
+    let made = cli.run(create).ok().json();
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    Rootfs { guid: text("guid"), path: text("rootfs") }
+}
+
+fn inspect(cli: &Cli, sandbox: &str) -> Value {
+    cli.run(["--json", "sandbox", "inspect", sandbox]).ok().json()
+}
+
+fn leader(cli: &Cli, rootfs: &Rootfs) -> u64 {
+    let info = cli.run(["--json", "subcontainer", "inspect", &rootfs.guid]).ok().json();
+    info["state"]["pid"].as_u64().unwrap()
+}
+
+fn namespace(pid: u64, name: &str) -> String {
+    fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display().to_string()
+}
+
+#[test]
+fn s13_members_share_network_ipc_dev_and_sys_and_the_rest_is_their_own() {
+    isolated(|| {
+        let cli = Cli::with_busybox();
+        let sandbox = create(&cli, &["--name", "notes", "--image", "busybox"]);
+        let (one, two) = (member(&cli, &sandbox), member(&cli, &sandbox));
+        let (a, b) = (cli.launch(&one, &["--shared-run"], &[]), cli.launch_idle(&two));
+        let info = inspect(&cli, &sandbox);
+        let init = info["state"]["pid"].as_u64().unwrap();
+        let (first, second) = (leader(&cli, &one), leader(&cli, &two));
+        for shared in ["user", "net", "ipc"] {
+            assert_eq!(namespace(first, shared), namespace(init, shared), "{shared}");
+            assert_eq!(namespace(second, shared), namespace(init, shared), "{shared}");
+            assert_ne!(namespace(init, shared), namespace(1, shared), "{shared} is not the machine's");
+        }
+        for own in ["pid", "mnt", "uts", "cgroup"] {
+            assert_ne!(namespace(first, own), namespace(init, own), "{own}");
+            assert_ne!(namespace(first, own), namespace(second, own), "{own}");
+            assert_ne!(namespace(first, own), namespace(1, own), "{own}");
+        }
+        assert_eq!(fs::metadata(format!("/proc/{first}")).unwrap().uid(), FIRST);
+        // What one puts into /dev/shm, the other finds; /run only who asked for it.
+        cli.exec(&one, &[], &["sh", "-c", "echo shared >/dev/shm/it; echo shared >/run/it"]).ok();
+        assert_eq!(cli.exec(&two, &[], &["cat", "/dev/shm/it"]).ok().out(), "shared");
+        assert_ne!(cli.exec(&two, &[], &["cat", "/run/it"]).code, 0);
+        let own = |command: &[&str]| cli.run([&["sandbox", "exec", &sandbox], command].concat()).ok().out();
+        assert_eq!(own(&["cat", "/dev/shm/it", "/run/it"]), "shared\nshared");
+        // Terminals are the sandbox's; /sys is read-only, and masked as in any container.
+        let tty = cli.exec(&one, &["--force-tty"], &["sh", "-c", "test -w $(tty) && tty"]).ok().out();
+        assert!(tty.contains("/dev/pts/"), "{tty}");
+        assert_ne!(cli.exec(&one, &[], &["sh", "-c", "echo 1 >/sys/kernel/profiling"]).code, 0);
+        assert_eq!(
+            cli.exec(&one, &[], &["sh", "-c", "ls /sys/firmware | wc -l; ls /sys/class/net"]).ok().out(),
+            "0\nlo"
+        );
+        assert!(
+            cli.exec(&one, &[], &["sh", "-c", "test ! -e /dev/sda && test ! -e /dev/kmsg && ls /dev"])
+                .ok()
+                .out()
+                .contains("null")
+        );
+        // The sandbox sees its members' processes, and they nobody else's.
+        assert_eq!(cli.exec(&one, &[], &["sh", "-c", "ls -d /proc/[0-9]* | wc -l"]).ok().out(), "4");
+        let inits = "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -cx 'start-container-[i]nit'";
+        assert_eq!(own(&["sh", "-c", inits]), "3");
+        // In plain words.
+        let said = cli.run(["sandbox", "inspect", &sandbox]).ok().out();
+        for words in [
+            "name     notes",
+            "network  none",
+            "limits   none",
+            &one.guid,
+            &two.guid,
+            "ids      0 to 65535 inside are 1879048192 to 1879113727 of the machine, in its subcontainers too",
+        ] {
+            assert!(said.contains(words), "{words:?} in {said}");
+        }
+        let said = cli.run(["subcontainer", "inspect", &one.guid]).ok().out();
+        assert!(said.contains(&format!("sandbox  {sandbox}")), "{said}");
+        assert!(said.contains("/dev, /sys and /run of its sandbox, nothing of the host's"), "{said}");
+        let list = cli.run(["sandbox", "ls"]).ok().out();
+        assert!(list.contains("notes") && list.contains("running"), "{list}");
+        assert!(!cli.run(["subcontainer", "ls"]).ok().out().contains(&sandbox), "it is no subcontainer");
+        cli.run(["sandbox", "destroy", &sandbox]).ok();
+        assert_eq!((a.end().code, b.end().code), (137, 137), "and its members with it");
+        assert_eq!(cli.run(["--json", "subcontainer", "ls"]).ok().json(), json!([]));
+        assert_eq!(fs::read_dir(cli.data().join("ids")).unwrap().count(), 0, "its ids are free again");
+        cli.run(["sandbox", "destroy", &sandbox]).ok();
+    });
+}
+
+#[test]
+fn s9_who_is_launched_when_the_init_of_its_sandbox_has_ended_is_told_so() {
+    isolated(|| {
+        let cli = Cli::with_busybox();
+        let sandbox = create(&cli, &["--image", "busybox", "--throwaway"]);
+        let rootfs = member(&cli, &sandbox);
+        let running = cli.launch(&rootfs, &[], &["sh", "-c", "setsid sleep 1000 & sleep 1000"]);
+        let init = inspect(&cli, &sandbox)["state"]["pid"].as_i64().unwrap() as i32;
+        let before = leader(&cli, &rootfs);
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(init).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        assert_eq!(running.end().code, 137, "the kernel ends what is beneath");
+        assert!(!Path::new(&format!("/proc/{before}")).exists());
+        assert_eq!(inspect(&cli, &sandbox)["state"]["status"], "exited");
+        let refused = cli.run(["subcontainer", "launch", &rootfs.path, "true"]).failed(125);
+        assert!(refused.contains(&format!("launch in sandbox {sandbox}: its init has ended")), "{refused}");
+        assert!(refused.contains("sandbox start"), "{refused}");
+        let refused = cli.run(["sandbox", "exec", &sandbox, "true"]).failed(125);
+        assert!(refused.contains("it is not running"), "{refused}");
+        // Again, with what it was made with, and the files of its members.
+        cli.run(["sandbox", "start", &sandbox]).ok();
+        let again = cli.run(["sandbox", "start", &sandbox]).failed(125);
+        assert!(again.contains("its leader"), "{again}");
+        let running = cli.launch_idle(&rootfs);
+        cli.exec(&rootfs, &[], &["true"]).ok();
+        drop(running);
+        cli.run(["sandbox", "destroy", &sandbox]).ok();
+    });
+}
+
+#[test]
+fn s13_what_makes_no_sense_in_a_sandbox_is_refused_before_anything_is_made() {
+    isolated(|| {
+        let cli = Cli::with_busybox();
+        let before = Machine::look(Processes::All, &[]).unwrap();
+        let refused = |arguments: &[&str], why: &str| {
+            let said = cli.run(arguments).failed(125);
+            assert!(said.contains(why), "{arguments:?}: {said}");
+        };
+        let nobody = "00000000-0000-4000-8000-000000000000";
+        refused(&["sandbox", "create", "--network", "host"], "a sandbox has a network of its own");
+        refused(&["sandbox", "create", "--publish", "80:80"], "ports and names need a private one");
+        refused(&["sandbox", "create", "--image", "nothing"], "nothing");
+        refused(&["sandbox", "create", "-m", "1k"], "memoryBytes");
+        refused(&["subcontainer", "create-fs", "--sandbox", nobody, "busybox"], "find sandbox");
+        refused(&["subcontainer", "create-fs", "--sandbox", "../..", "busybox"], "read subcontainer id");
+        refused(&["sandbox", "inspect", nobody], "find sandbox");
+        assert_eq!(before.left_after(&[], Duration::ZERO).unwrap(), [""; 0]);
+        let (sandbox, rootfs) = (create(&cli, &[]), cli.create_fs("busybox"));
+        refused(&["subcontainer", "create-fs", "--sandbox", &rootfs.guid, "busybox"], "find sandbox");
+        refused(&["sandbox", "destroy", &rootfs.guid], "find sandbox");
+        refused(&["subcontainer", "launch", &sandbox, "true"], "a sandbox is led by our init");
+        let inside = member(&cli, &sandbox);
+        refused(&["subcontainer", "create-fs", "--sandbox", &inside.guid, "busybox"], "find sandbox");
+        for network in ["host", "none", "private"] {
+            let launch = ["subcontainer", "launch", "--network", network, &inside.path, "true"];
+            refused(&launch, "its network is that of its sandbox");
+        }
+        refused(
+            &["subcontainer", "launch", "-m", "32m", &inside.path, "true"],
+            "it is limited with its sandbox",
+        );
+        assert_eq!(cli.state(&inside), "created");
+        cli.run(["sandbox", "destroy", &sandbox]).ok();
+        cli.destroy_fs(&rootfs);
+    });
+}

@@ -32,6 +32,7 @@ export type {
   Outcome,
   RemovedResult,
   RunState,
+  SandboxInfo,
   StatsResult,
   SubcontainerInfo,
   TerminalSize,
@@ -66,6 +67,7 @@ export type {
 export type { Ended, From, Process } from "./process/process.ts";
 export { type ExecResult, ExitError, type ExitResult, type Output } from "./process/result.ts";
 export type { Run } from "./process/run.ts";
+export { Sandbox, type SandboxOptions } from "./sandbox/sandbox.ts";
 export type { LaunchOptions, RunOptions, SpawnOptions } from "./subcontainer/commands.ts";
 export { SubContainer } from "./subcontainer/index.ts";
 export { SubContainerLazy } from "./subcontainer/lazy.ts";

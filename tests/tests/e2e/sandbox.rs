@@ -177,3 +177,175 @@ fn s13_what_makes_no_sense_in_a_sandbox_is_refused_before_anything_is_made() {
         cli.destroy_fs(&rootfs);
     });
 }
+
+/// A sandbox of this connection.
+fn create_rpc(rpc: &mut Rpc, more: Value) -> String {
+    let mut params = json!({"imageId": "busybox", "throwaway": true});
+    params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    rpc.call("sandbox.create", params)["guid"].as_str().unwrap().to_owned()
+}
+
+/// A rootfs in it.
+fn member_rpc(rpc: &mut Rpc, sandbox: &str) -> String {
+    let params = json!({"imageId": "busybox", "throwaway": true, "sandbox": sandbox});
+    rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned()
+}
+
+fn groups(guid: &str) -> Vec<String> {
+    let found = std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", guid]).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn s14_two_members_share_a_volume_under_the_same_ids_and_so_does_the_sandbox() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let sandbox = create_rpc(&mut rpc, json!({"name": "notes"}));
+        let (one, two) = (member_rpc(&mut rpc, &sandbox), member_rpc(&mut rpc, &sandbox));
+        let alone = rpc.call("subcontainer.createFs", json!({"imageId": "busybox", "userns": true}));
+        for guid in [&sandbox, &one, &two] {
+            let source = json!({"type": "volume", "volumeId": "main"});
+            let params = json!({"guid": guid, "mount": {"source": source, "mountpoint": "/data"}});
+            rpc.call("subcontainer.mount", params);
+        }
+        // The first command in a member launches its idle init, beneath the sandbox.
+        rpc.output(&one, &["sh", "-c", "umask 77; echo hello >/data/file; chown 70:71 /data/file"]);
+        let as_70 = json!({"guid": two, "command": ["cat", "/data/file"], "options": {"user": "70:71"}});
+        assert_eq!(rpc.call("subcontainer.exec", as_70)["outcome"]["code"], 0);
+        assert_eq!(rpc.output(&two, &["stat", "-c", "%u:%g", "/data/file"]), "70:71\n");
+        assert_eq!(rpc.output(&sandbox, &["sh", "-c", "cat /data/file; hostname"]), "hello\nnotes\n");
+        assert_eq!(fs::metadata(host.data().join("volumes/main/file")).unwrap().uid(), 70);
+        let spawned = rpc.call("subcontainer.spawn", json!({"guid": sandbox, "command": ["sleep", "1000"]}));
+        assert!(spawned["pid"].as_u64().is_some());
+        let info = rpc.call("sandbox.inspect", json!({"guid": sandbox}));
+        assert_eq!(info["subcontainers"], json!([one, two]));
+        let first = info["firstId"].as_u64().unwrap();
+        let of = |rpc: &mut Rpc, guid: &str| rpc.call("subcontainer.inspect", json!({"guid": guid}));
+        let inside = of(&mut rpc, &one);
+        assert_eq!((&inside["firstId"], &inside["sandbox"]), (&json!(first), &json!(sandbox)));
+        assert_ne!(of(&mut rpc, alone["guid"].as_str().unwrap())["firstId"], json!(first));
+        let listed = rpc.call("subcontainer.list", json!({}));
+        assert_eq!(listed["subcontainers"].as_array().unwrap().len(), 3);
+        assert_eq!(rpc.call("sandbox.list", json!({}))["sandboxes"].as_array().unwrap().len(), 1);
+        assert!(rpc.call("subcontainer.stats", json!({"guid": sandbox}))["processes"].as_u64().unwrap() >= 4);
+        // Its group is in the sandbox's, with all beneath.
+        assert!(groups(&one).iter().all(|path| path.contains(&sandbox)), "{:?}", groups(&one));
+        let refused = rpc.call_fails("subcontainer.launch", json!({"guid": sandbox}));
+        assert!(refused.message.contains("a sandbox is led by our init"), "{refused:?}");
+        rpc.call("events.subscribe", json!({}));
+        rpc.call("sandbox.destroy", json!({"guid": sandbox}));
+        let mut gone: Vec<String> = Vec::new();
+        tests::eventually("all are told", || {
+            rpc.call("image.list", json!({}));
+            gone = rpc
+                .notifications
+                .iter()
+                .filter(|n| n["params"]["event"] == "destroyed")
+                .map(|n| n["params"]["guid"].as_str().unwrap().to_owned())
+                .collect();
+            gone.len() == 3
+        });
+        assert!([&one, &two, &sandbox].iter().all(|guid| gone.contains(guid)), "{gone:?}");
+        assert_eq!(groups(&one), [""; 0]);
+        assert_eq!(
+            rpc.call_fails("subcontainer.exec", json!({"guid": one, "command": ["true"]})).kind(),
+            "notFound"
+        );
+        rpc.call("subcontainer.destroyFs", json!({"guid": alone["guid"]}));
+    });
+}
+
+#[test]
+fn s22_two_sandboxes_do_not_see_each_other_and_members_of_one_share_its_network() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let network = |name: &str| json!({"settings": {"network": {"mode": "private", "name": name, "aliases": [name]}}});
+        let (a, b) = (create_rpc(&mut rpc, network("one")), create_rpc(&mut rpc, network("two")));
+        let (one, two, other) =
+            (member_rpc(&mut rpc, &a), member_rpc(&mut rpc, &a), member_rpc(&mut rpc, &b));
+        // A server in one member is on the other's loopback, and has a name.
+        let serve = ["sh", "-c", "echo hello >/index.html; httpd -p 8080 -h /"];
+        rpc.output(&one, &serve);
+        assert_eq!(rpc.output(&two, &["wget", "-qO-", "http://127.0.0.1:8080/"]), "hello\n");
+        assert_eq!(rpc.output(&a, &["wget", "-qO-", "http://127.0.0.1:8080/"]), "hello\n");
+        assert_eq!(rpc.output(&two, &["wget", "-qO-", "http://one:8080/"]), "hello\n");
+        let info = rpc.call("subcontainer.inspect", json!({"guid": two}));
+        let place = rpc.call("sandbox.inspect", json!({"guid": a}))["state"]["network"].clone();
+        assert_eq!(info["state"]["network"], place);
+        let address = place["addresses"][0].as_str().unwrap().split('/').next().unwrap().to_owned();
+        let url = format!("http://{address}:8080/");
+        assert_eq!(rpc.output(&two, &["wget", "-qO-", &url]), "hello\n");
+        let params = json!({"guid": other, "command": ["wget", "-T", "1", "-qO-", &url]});
+        assert_ne!(rpc.call("subcontainer.exec", params)["outcome"]["code"], 0);
+        let seen = rpc.output(&other, &["sh", "-c", "cat /etc/hosts; ls /dev/shm"]);
+        assert!(!seen.contains("one"), "{seen}");
+        rpc.call("sandbox.destroy", json!({"guid": a}));
+        rpc.call("sandbox.destroy", json!({"guid": b}));
+    });
+}
+
+#[test]
+fn s9_a_sandbox_ends_with_its_connection_unless_it_is_given_away() {
+    isolated(|| {
+        let mut host = Host::with_busybox();
+        let before = Machine::look(Processes::All, &[]).unwrap();
+        let mut other = host.connect();
+        let mut rpc = host.connect();
+        let sandbox = create_rpc(&mut rpc, json!({}));
+        // Owned by somebody else, or by nobody, it ends with its sandbox all the same.
+        let theirs = member_rpc(&mut other, &sandbox);
+        let params = json!({"imageId": "busybox", "sandbox": sandbox, "detached": true});
+        let nobodys = rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned();
+        for guid in [&theirs, &nobodys, &sandbox] {
+            other.call("subcontainer.spawn", json!({"guid": guid, "command": ["sleep", "1000"]}));
+        }
+        drop(rpc);
+        tests::eventually("it is destroyed", || {
+            other.call("sandbox.list", json!({}))["sandboxes"] == json!([])
+        });
+        assert_eq!(other.call("subcontainer.list", json!({}))["subcontainers"], json!([]));
+        assert_eq!(before.left_after(&[], Duration::from_secs(5)).unwrap(), [""; 0]);
+
+        let mut rpc = host.connect();
+        let sandbox = create_rpc(&mut rpc, json!({"detached": true, "throwaway": false}));
+        let params = json!({"imageId": "busybox", "sandbox": sandbox, "detached": true});
+        let kept = rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned();
+        let owned = member_rpc(&mut rpc, &sandbox);
+        for guid in [&kept, &owned] {
+            rpc.call("subcontainer.spawn", json!({"guid": guid, "command": ["sleep", "1000"]}));
+        }
+        host.kill();
+        host.start_again();
+        let mut rpc = host.connect();
+        tests::eventually("what was owned is destroyed", || {
+            rpc.call("sandbox.inspect", json!({"guid": sandbox}))["subcontainers"] == json!([kept])
+        });
+        assert_eq!(rpc.output(&kept, &["echo", "adopted"]), "adopted\n");
+        let info = rpc.call("sandbox.attach", json!({"guid": sandbox}));
+        assert_eq!(info["state"]["status"], "running");
+        let busy = host.connect().call_fails("sandbox.attach", json!({"guid": sandbox}));
+        assert_eq!(busy.kind(), "busy");
+        rpc.call("sandbox.detach", json!({"guid": sandbox}));
+        rpc.call("sandbox.attach", json!({"guid": sandbox}));
+        // The init's end is that of all, and is told.
+        rpc.call("events.subscribe", json!({}));
+        let pid = info["state"]["pid"].as_i64().unwrap() as i32;
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        tests::eventually("both ends are told", || {
+            rpc.call("image.list", json!({}));
+            rpc.notifications.iter().filter(|n| n["params"]["event"] == "exited").count() == 2
+        });
+        let refused = rpc.call_fails("subcontainer.exec", json!({"guid": kept, "command": ["true"]}));
+        assert_eq!((refused.kind(), refused.step()), ("notRunning", "launch in sandbox"));
+        rpc.call("sandbox.start", json!({"guid": sandbox}));
+        assert_eq!(rpc.output(&kept, &["echo", "again"]), "again\n");
+        drop(rpc);
+        let mut rpc = host.connect();
+        tests::eventually("it is destroyed", || {
+            rpc.call("sandbox.list", json!({}))["sandboxes"] == json!([])
+        });
+    });
+}

@@ -458,23 +458,32 @@ impl Machine {
             _ => None,
         };
         // What an earlier leader had.
-        if state.leader.is_some() {
+        if state.leader.is_some() || state.limiting {
             self.end_all(guid, role, state.limited())?;
         }
-        let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose()?;
-        let launched = self.launch_in(role, around.as_ref(), rootfs, launch, limited.as_ref(), &|leader| {
-            let data_dir = Some(self.data_dir.clone());
-            lock.write(&State { leader: Some(leader.clone()), exited: None, data_dir, owned: state.owned })
+        let next = State { data_dir: Some(self.data_dir.clone()), limiting: plan.is_some(), ..state.clone() };
+        if next.limiting {
+            lock.write(&next)?;
+        }
+        let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose();
+        let launched = limited.and_then(|limited| {
+            let write_down = |leader: &LeaderRecord| {
+                let leader = Some(leader.clone());
+                lock.write(&State { leader, exited: None, limiting: false, ..next.clone() })
+            };
+            self.launch_in(role, around.as_ref(), rootfs, launch, limited.as_ref(), &write_down)
         });
         if launched.is_err() {
             // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
-            let _left = self.end_all(guid, role, limited.is_some());
+            let left = self.end_all(guid, role, next.limiting);
             if launch.publish_proc {
                 unpublish_proc(&rootfs.path());
             }
-            if state == State::default() {
+            if state == State::default() && left.is_ok() {
                 // Nothing was known before. What stays is removed by `destroy`, too.
                 let _left = lock.remove();
+            } else if next.limiting && left.is_ok() {
+                let _left = lock.write(&State { leader: None, limiting: false, ..state });
             }
         }
         launched

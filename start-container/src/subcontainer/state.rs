@@ -69,6 +69,9 @@ pub(crate) struct State {
     /// It ends with a client of the host: a host that finds it at its start destroys it.
     #[serde(default)]
     pub(crate) owned: bool,
+    /// Groups with controllers are being made for it.
+    #[serde(default)]
+    pub(crate) limiting: bool,
     /// Where its rootfs is. The run directory may serve several data directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -77,7 +80,7 @@ pub(crate) struct State {
 impl State {
     /// Whether there are groups with controllers: they stay until the leader's end is written down.
     pub(crate) fn limited(&self) -> bool {
-        self.leader.as_ref().is_some_and(|leader| leader.limits != Limits::default())
+        self.limiting || self.leader.as_ref().is_some_and(|leader| leader.limits != Limits::default())
     }
 }
 

@@ -16,6 +16,7 @@
 #include "devices.c"
 #include "files.c"
 #include "exhaustion.c"
+#include "sandboxes.c"
 #include "naive.c"
 
 int main(int count, char **arguments) {
@@ -59,9 +60,14 @@ int main(int count, char **arguments) {
   WORD("fill", 2, fill(rest[0], (size_t)atol(rest[1])));
   WORD("take-watches", 0, take_watches());
   WORD("take-descriptors", 0, take_descriptors());
+  WORD("memory-of", 2, shared_memory(rest[0], (key_t)atoi(rest[1])));
+  WORD("listen-abstract", 1, listen_abstract(rest[0]));
+  WORD("hunt-roots", 2, hunt_roots(rest[0], atof(rest[1])));
+  WORD("stop-all", 1, stop_all(atof(rest[0])));
   WORD("victim", 0, (victim(), 0));
   WORD("sleep", 0, (int)(sleep(1), 0));
-  WORD("naive-enter", 2, naive_enter(rest));
+  WORD("naive-enter", 2, naive_enter(rest, 1));
+  WORD("naive-beside", 2, naive_enter(rest, 0));
   WORD("naive-chroot", 3, naive_chroot(rest));
   fprintf(stderr, "attacks: no such word: %s\n", what);
   return 98;

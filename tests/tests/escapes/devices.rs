@@ -158,7 +158,7 @@ fn s6_cve_2017_5226_nothing_is_typed_into_a_terminal() {
         // A kernel whose legacy_tiocsti is off asks for the capability.
         Attempt::new(&["type-into", "x"]).works_with(&arena, &MAY_MOUNT);
         // The operator's own terminal, as the standard input of a command whose output goes elsewhere.
-        let [plain, userns] = KINDS else { panic!("other kinds") };
+        let [plain, userns, ..] = KINDS else { panic!("other kinds") };
         for (relaxed, types, kind) in
             [(GUARDED, false, plain), (GUARDED, false, userns), (MAY_MOUNT, true, plain)]
         {

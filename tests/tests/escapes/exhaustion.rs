@@ -100,7 +100,7 @@ fn s23_who_takes_every_watch_inside_takes_none_of_another() {
     isolated(|| {
         let arena = Arena::new();
         // They are counted for users. (Without a user namespace, root inside is one with the machine's.)
-        let [_, userns] = KINDS else { panic!("other kinds") };
+        let [_, userns, ..] = KINDS else { panic!("other kinds") };
         let mut rpc = arena.host.connect();
         let mut guids = Vec::new();
         for _ in 0..2 {

@@ -18,6 +18,7 @@
 //! devices     device nodes, setuid files, terminals
 //! links       links in an image, links and renames while somebody works
 //! exhaustion  what there is not enough of
+//! sandboxes   from one sandbox to another, and who is in one to its init, its others and those on their way in
 //! ```
 #![allow(
     clippy::unwrap_used,
@@ -33,4 +34,5 @@ mod links;
 mod proc;
 mod processes;
 mod rig;
+mod sandboxes;
 mod settings;

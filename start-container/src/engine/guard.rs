@@ -16,7 +16,7 @@ use super::{dev_null, pipe};
 use crate::error::{Failure, Result};
 
 /// How long a process may be on its way in. It takes milliseconds, unless somebody inside stops it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Compiled by `build.rs` from `init/`.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start-container-init"));

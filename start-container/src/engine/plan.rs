@@ -198,7 +198,13 @@ fn mounts(privileges: &Privileges, root: u32, surroundings: Surroundings) -> Res
             .build()
             .map_err(internal)
     };
-    let mut mounts = vec![mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?];
+    let mut proc = vec!["nosuid", "noexec", "nodev"];
+    if surroundings == Surroundings::Sandbox {
+        // Those who are launched in it pass through its pid namespace with the machine's mounts and network, of which
+        // /proc tells everybody; but it shows nobody then whom he may not trace.
+        proc.push("hidepid=2");
+    }
+    let mut mounts = vec![mount("/proc", "proc", "proc", &proc)?];
     if let Surroundings::In(leader) = surroundings {
         for place in ["/dev", "/sys"].into_iter().chain(privileges.shared_run.then_some("/run")) {
             mounts.push(mount(

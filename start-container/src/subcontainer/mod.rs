@@ -610,9 +610,9 @@ impl Machine {
             // Somebody else must be in between for a moment, who has none of our memory.
             Some(around) => {
                 let started = Guard::start(&self.init, script, group.clone());
-                let started = started.map_err(|failure| match failure.errno() {
-                    Some(Errno::NOMEM) if around.leader.is_ending() => sandbox::not_running(&around.guid),
-                    _ => failure,
+                let started = started.map_err(|failure| match around.leader.is_ending() {
+                    true => sandbox::not_running(&around.guid),
+                    false => failure,
                 });
                 started.map(|(process, guard)| (process, Some(guard)))?
             }

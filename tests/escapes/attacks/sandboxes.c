@@ -21,7 +21,21 @@ static int listen_abstract(const char *name) {
   for (;;) pause();
 }
 
-/* The root of whoever comes by: a process on its way in may still have the machine's. */
+/* Whether a file holds a text. */
+static int file_tells(const char *path, const char *text) {
+  static char content[1 << 20];
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  size_t length = 0;
+  ssize_t count;
+  while (length < sizeof content && (count = read(fd, content + length, sizeof content - length)) > 0)
+    length += (size_t)count;
+  close(fd);
+  return memmem(content, length, text, strlen(text)) != NULL;
+}
+
+/* The root of whoever comes by, and what is said of his mounts and sockets: a process on its way in may still have the
+ * machine's. */
 static int hunt_roots(const char *marker, double seconds) {
   double end = now() + seconds;
   unsigned looks = 0;
@@ -35,6 +49,11 @@ static int hunt_roots(const char *marker, double seconds) {
       snprintf(path, sizeof path, "/proc/%s/root%s", entry->d_name, marker);
       looks++;
       if (access(path, F_OK) == 0) return worked("%s", path);
+      /* For everybody to read: where the machine mounts containers, and the socket of the host. */
+      snprintf(path, sizeof path, "/proc/%s/mountinfo", entry->d_name);
+      if (file_tells(path, "/subcontainers ")) return worked("%s", path);
+      snprintf(path, sizeof path, "/proc/%s/net/unix", entry->d_name);
+      if (file_tells(path, "/rpc/host.sock")) return worked("%s", path);
     }
     if (proc) closedir(proc);
   } while (now() < end);

@@ -277,7 +277,7 @@ fn s22_two_sandboxes_do_not_see_each_other_and_members_of_one_share_its_network(
         let address = place["addresses"][0].as_str().unwrap().split('/').next().unwrap().to_owned();
         let url = format!("http://{address}:8080/");
         assert_eq!(rpc.output(&two, &["wget", "-qO-", &url]), "hello\n");
-        let params = json!({"guid": other, "command": ["wget", "-T", "1", "-qO-", &url]});
+        let params = json!({"guid": other, "command": ["timeout", "2", "wget", "-qO-", &url]});
         assert_ne!(rpc.call("subcontainer.exec", params)["outcome"]["code"], 0);
         let seen = rpc.output(&other, &["sh", "-c", "cat /etc/hosts; ls /dev/shm"]);
         assert!(!seen.contains("one"), "{seen}");

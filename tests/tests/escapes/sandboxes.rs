@@ -65,7 +65,7 @@ fn s13_nothing_of_a_sandbox_is_reached_from_another() {
         rpc.output(&inside, &["sh", "-c", make]);
         let listener = json!({"guid": inside, "command": ["/attacks", "listen-abstract", "it"]});
         rpc.call("subcontainer.spawn", listener);
-        let fetch = "wget -T 1 -qO- http://127.0.0.1:8080/ >/dev/null && echo worked: loopback || echo refused: loopback";
+        let fetch = "timeout 2 wget -qO- http://127.0.0.1:8080/ >/dev/null && echo worked: loopback || echo refused: loopback";
         let look = "for f in /dev/shm/it /run/it /dev/mqueue/it; do \
             test -e $f && echo worked: $f || echo refused: $f; done";
         let attempts: [&[&str]; 4] = [

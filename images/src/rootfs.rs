@@ -102,6 +102,7 @@ impl Rootfs {
                 sandbox: options.sandbox,
                 within: options.within,
                 mounts: Vec::new(),
+                met_others: false,
             };
             match rustix::fs::mkdirat(&dirs.rootfs, guid.as_str(), Mode::RWXU) {
                 Err(Errno::EXIST) => return Err(Error::RootfsExists(guid)),
@@ -250,6 +251,12 @@ impl Rootfs {
         Ok(Record::read(&self.dir, &self.record.guid)?.mounts)
     }
 
+    /// Whether nothing was ever mounted in it, by what is recorded on disk now: its processes shared no directory with
+    /// anybody.
+    pub fn was_alone(&self) -> Result<bool> {
+        Ok(!Record::read(&self.dir, &self.record.guid)?.met_others)
+    }
+
     /// Changes the recorded mounts in one step. `change` sees those on disk, and nobody changes them meanwhile;
     /// where it fails, nothing is written.
     pub fn update_mounts<T, E: From<Error>>(
@@ -259,6 +266,7 @@ impl Rootfs {
         let _lock = self.lock()?;
         let mut record = Record::read(&self.dir, &self.record.guid)?;
         let result = change(&mut record.mounts)?;
+        record.met_others |= !record.mounts.is_empty();
         let bytes = record.to_bytes()?;
         replace_file_at(&self.dir, record::FILE, &bytes, 0o600, !record.throwaway)
             .map_err(Error::kernel("write record of", format!("rootfs {}", self.record.guid)))?;

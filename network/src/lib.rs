@@ -37,14 +37,16 @@ mod ports;
 mod request;
 mod resolver;
 mod state;
+mod traces;
 
 pub use error::{Error, Result};
 pub use machine::Change;
 pub use namespace::Namespace;
-pub use networks::{Attachment, Config, Endpoint, Networks, Warm};
+pub use networks::{Attachment, Config, Endpoint, Networks, Ready, Warm};
 pub use nft::TABLE;
 pub use request::{Protocol, Publish, Request};
 pub use resolver::Dns;
+pub use traces::Traces;
 
 /// How the names of our bridges begin.
 pub(crate) const BRIDGE_PREFIX: &str = "scb";

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::error::{Error, Result};
 use crate::links::{INSIDE, Links};
 use crate::machine;
+use crate::traces::Traces;
 
 /// A network namespace for one container: `lo` is up, there is no other link.
 ///
@@ -18,6 +19,7 @@ pub struct Namespace {
     netns: OwnedFd,
     /// A socket belongs to the namespace it was opened in: ours reaches inside for ever.
     links: Links,
+    traces: Traces,
 }
 
 /// What is as in containers of other engines, where it differs from the kernel's defaults: no privilege is needed
@@ -37,8 +39,9 @@ impl Namespace {
     /// When the kernel refuses, see [`linux::netns::create`].
     pub fn create() -> Result<Self> {
         let made = linux::netns::create(furnish);
-        let (netns, links) = made.map_err(|source| Error::Namespace { step: "make", source })?;
-        Ok(Self { netns, links: links? })
+        let (netns, furnished) = made.map_err(|source| Error::Namespace { step: "make", source })?;
+        let (links, traces) = furnished?;
+        Ok(Self { netns, links, traces })
     }
 
     /// Takes one that was made elsewhere: by a container with a user namespace of its own, to which it then belongs.
@@ -47,14 +50,18 @@ impl Namespace {
     /// When it cannot be entered, see [`linux::netns::within`].
     pub fn adopt(netns: OwnedFd) -> Result<Self> {
         let entered = linux::netns::within(netns.as_fd(), furnish);
-        let links = entered.map_err(|source| Error::Namespace { step: "enter", source })?;
-        Ok(Self { netns, links: links? })
+        let (links, traces) = entered.map_err(|source| Error::Namespace { step: "enter", source })??;
+        Ok(Self { netns, links, traces })
     }
 
     /// Its handle, for `setns(fd, CLONE_NEWNET)`. The namespace lives as long as the handle or a process in it.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.netns
+    }
+
+    pub(crate) fn traces(&self) -> Traces {
+        self.traces
     }
 
     /// Gives its end of a veth pair addresses and the way out.
@@ -78,7 +85,8 @@ impl AsFd for Namespace {
     }
 }
 
-fn furnish() -> Result<Links> {
+fn furnish() -> Result<(Links, Traces)> {
+    let traces = Traces::now()?;
     for (name, value) in SYSCTLS {
         machine::write(name, value)?;
     }
@@ -89,5 +97,5 @@ fn furnish() -> Result<Links> {
     }
     let links = Links::open()?;
     links.set_up("lo")?;
-    Ok(links)
+    Ok((links, traces))
 }

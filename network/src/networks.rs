@@ -1,11 +1,13 @@
 //! Attach, release, tidy, recover: the steps in their order, each with its undoing.
 
 mod attach;
+mod ready;
 mod release;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use rustix::fs::OFlags;
@@ -20,6 +22,9 @@ use crate::ports;
 use crate::request::{Publish, Request};
 use crate::resolver::{self, Dns};
 use crate::state::{Attached, Dir, HOSTS, RESOLV, State};
+use crate::traces::Traces;
+
+pub use ready::Ready;
 
 /// The private networks of this machine. Any number of processes may have one of these for the same directory at
 /// the same time; one of them changes something at a time.
@@ -56,7 +61,9 @@ impl Default for Config {
 pub struct Attachment {
     /// To join by `setns(fd, CLONE_NEWNET)`. When neither a handle nor a process has it any more, the kernel
     /// removes its links on its own.
-    pub netns: OwnedFd,
+    pub netns: Arc<OwnedFd>,
+    /// What the namespace shows of its use before anybody has used it.
+    pub traces: Traces,
     /// To bind, read-only, over `/etc/hosts`. All containers of the network share it; it changes when siblings
     /// come and go.
     pub hosts: OwnedFd,
@@ -104,13 +111,15 @@ impl Networks {
         Ok(Self { dir: Dir::open(dir)?, config })
     }
 
-    /// Checks a request as [`private`](Self::private) would, and makes nothing: names, clashes with siblings and
-    /// with published ports, ports that other programs have.
+    /// Checks a request as [`private`](Self::private) would once the container is released, and makes nothing: names,
+    /// clashes with siblings and with published ports, ports that other programs have.
     ///
     /// # Errors
     /// With the first thing that is in the way, and whose it is.
     pub fn check(&self, guid: &str, request: &Request) -> Result<()> {
-        let state = self.dir.read()?;
+        let mut state = self.dir.read()?;
+        // What an earlier run of it left goes first.
+        state.attached.remove(guid);
         let plan = plan::plan(&state, guid, request)?;
         ports::settle(&state, &plan.publish, machine::has_ipv6()).map(drop)
     }
@@ -121,7 +130,8 @@ impl Networks {
     /// When the state cannot be read.
     pub fn list(&self) -> Result<Vec<Endpoint>> {
         let state = self.dir.read()?;
-        Ok(state.attached.iter().filter_map(|(guid, attached)| endpoint(&state, guid, attached)).collect())
+        let attached = state.attached.iter().filter(|(_, attached)| !attached.idle);
+        Ok(attached.filter_map(|(guid, attached)| endpoint(&state, guid, attached)).collect())
     }
 
     /// The files of [`Attachment`] once more, for another container in the same namespace: hosts and resolv.conf.

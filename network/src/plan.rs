@@ -97,6 +97,7 @@ mod tests {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             published: published.iter().map(|text| text.parse().unwrap()).collect(),
             maker: Maker::this_process(),
+            idle: false,
         }
     }
 

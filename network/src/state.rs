@@ -77,6 +77,9 @@ pub(crate) struct Attached {
     pub(crate) names: Vec<String>,
     pub(crate) published: Vec<Publish>,
     pub(crate) maker: Maker,
+    /// No container runs in it: it was made ahead, or its container has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) idle: bool,
 }
 
 /// Who attaches it. While it lives, recovery leaves the attachment alone, whether or not a container runs yet.

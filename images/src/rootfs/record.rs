@@ -41,6 +41,9 @@ pub(super) struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) within: Option<String>,
     pub(super) mounts: Vec<Mount>,
+    /// Something was mounted in it once: what ran there may have met others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) met_others: bool,
 }
 
 impl Record {

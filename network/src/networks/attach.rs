@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use rustix::fs::OFlags;
@@ -64,6 +65,7 @@ impl Networks {
             names: plan.names,
             published,
             maker: Maker::this_process(),
+            idle: false,
         };
         let changes = machine::wanted(ipv6);
 
@@ -78,7 +80,8 @@ impl Networks {
                 hosts: self.dir.shown(HOSTS, &attached.network, OFlags::RDONLY)?,
                 resolv_conf: self.dir.shown(RESOLV, &attached.network, OFlags::RDONLY)?,
                 endpoint: place.ok_or(Errno::NOENT).map_err(state::fail("read", "state.json"))?,
-                netns: namespace.into_fd(),
+                traces: namespace.traces(),
+                netns: Arc::new(namespace.into_fd()),
                 dns,
             })
         })

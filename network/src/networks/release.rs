@@ -121,15 +121,12 @@ impl Networks {
         }
         state.leaving.insert(attached.link.clone());
         state.attached.remove(guid);
-        Ok(())
+        // A daemon, which tidies at its end, may see many go.
+        if state.leaving.len() > MANY { still_leaving(state, links) } else { Ok(()) }
     }
 
     pub(super) fn tidy_up(&self, lock: &Lock<'_>, state: &mut State, links: &Links) -> Result<()> {
-        for link in std::mem::take(&mut state.leaving) {
-            if links.index(&link)?.is_some() {
-                state.leaving.insert(link);
-            }
-        }
+        still_leaving(state, links)?;
         if self.dir.is_kept_warm()? {
             return lock.write(state);
         }
@@ -158,6 +155,19 @@ impl Networks {
         drop_empty(state);
         lock.write(state)
     }
+}
+
+/// Links that are noted as leaving, and may be gone by now.
+const MANY: usize = 64;
+
+/// Forgets of the links that were leaving those that are gone.
+fn still_leaving(state: &mut State, links: &Links) -> Result<()> {
+    for link in std::mem::take(&mut state.leaving) {
+        if links.index(&link)?.is_some() {
+            state.leaving.insert(link);
+        }
+    }
+    Ok(())
 }
 
 /// A network without bridge and without leases has nothing to be remembered.

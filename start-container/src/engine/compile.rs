@@ -33,15 +33,22 @@ pub(crate) struct Container<'a> {
     pub(crate) joins: &'a [Arc<OwnedFd>],
     /// The network namespace that it joins.
     pub(crate) network: Option<Arc<OwnedFd>>,
-    /// What lives in the sandbox that it is in: a handle of its leader, and detached clones of its mounts by their
-    /// destinations here.
-    pub(crate) sandbox: Option<(&'a Arc<OwnedFd>, &'a [(&'static str, Arc<OwnedFd>)])>,
+    /// The sandbox that it is in.
+    pub(crate) sandbox: Option<Sandbox<'a>>,
     /// Detached mounts of single files, with their places in the rootfs, which no link is on the way to.
     pub(crate) files: &'a [(Arc<OwnedFd>, PathBuf)],
     /// The filter of its system calls.
     pub(crate) filter: Option<&'a Program>,
     /// The terminal's devpts, when it has one already.
     pub(crate) devpts: Option<Arc<OwnedFd>>,
+}
+
+/// What a sandbox shares with who is in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sandbox<'a> {
+    pub(crate) leader: &'a Arc<OwnedFd>,
+    /// Detached clones of its mounts, by their destinations.
+    pub(crate) trees: &'a [(&'static str, Arc<OwnedFd>)],
 }
 
 /// The script of a container's first process. `program`, `stdio`, `cgroup` are the caller's to fill in.
@@ -85,8 +92,8 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     if joined != 0 && sandbox.is_none() {
         return Err(invalid("linux.namespaces", "paths are those of a sandbox"));
     }
-    if let Some((process, _)) = sandbox {
-        ops.push(Op::JoinNamespaces { process: Arc::clone(process), namespaces: joined & !new::USER });
+    if let Some(Sandbox { leader, .. }) = sandbox {
+        ops.push(Op::JoinNamespaces { process: Arc::clone(leader), namespaces: joined & !new::USER });
     }
     // Before sysfs is mounted, which shows the links of its mounter's.
     if let Some(network) = &container.network {
@@ -108,8 +115,9 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
         if mount.typ().as_deref() != Some("proc") {
             ops.extend(slave.take());
         }
-        let shared = sandbox
-            .and_then(|(_, trees)| trees.iter().find(|(place, _)| Path::new(place) == mount.destination()));
+        let shared = sandbox.and_then(|sandbox| {
+            sandbox.trees.iter().find(|(place, _)| Path::new(place) == mount.destination())
+        });
         let source = match (mount.typ().as_deref(), &container.devpts, shared) {
             (Some("bind"), _, Some((_, tree))) => Mounted::Tree(Arc::clone(tree)),
             (Some("bind"), _, None) if sandbox.is_some() => {
@@ -144,12 +152,12 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     if let Some(namespace) = user_namespace(spec)? {
         ops.push(Op::JoinNamespaces { process: Arc::new(namespace), namespaces: new::USER });
     }
-    if let Some((process, _)) = sandbox {
-        ops.push(Op::JoinNamespaces { process: Arc::clone(process), namespaces: new::USER });
+    if let Some(Sandbox { leader, .. }) = sandbox {
+        ops.push(Op::JoinNamespaces { process: Arc::clone(leader), namespaces: new::USER });
     }
     let mut script = command(process, stdio, container.filter)?;
     ops.append(&mut script.ops);
-    let above = sandbox.map(|(process, _)| Arc::clone(process));
+    let above = sandbox.map(|sandbox| Arc::clone(sandbox.leader));
     Ok(Script { namespaces, above, ops, ..script })
 }
 

@@ -4,6 +4,8 @@
 //! and released with that one's end. What it leaves to others (bridges and rules that nobody uses) is tidied up by
 //! whoever ends last: a command line at its end, a daemon at its own.
 
+mod pool;
+
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -12,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use linux::kernel::Features;
 use linux::mount::MountAttr;
-use network::{Config, Dns, Namespace, Networks, Request, Warm};
+use network::{Attachment, Config, Dns, Namespace, Networks, Request, Warm};
 use protocol::ErrorKind;
 use protocol::network::{Network, NetworkInfo};
 use rustix::fs::{Mode, OFlags};
@@ -20,14 +22,22 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 use crate::error::{Failure, Result};
+use pool::Pool;
 
 /// The private networks of this machine, opened on first use.
 #[derive(Debug)]
 pub(crate) struct Networking {
     dir: PathBuf,
-    networks: OnceLock<Networks>,
-    /// Held by a daemon that has used them. None for a command line.
-    warm: Option<Mutex<Option<Warm>>>,
+    networks: OnceLock<Arc<Networks>>,
+    /// What a daemon keeps once it has used them. None for a command line.
+    kept: Option<Mutex<Option<Kept>>>,
+}
+
+/// What a daemon keeps.
+#[derive(Debug)]
+struct Kept {
+    pool: Arc<Pool>,
+    _warm: Warm,
 }
 
 /// A network that is ready to be joined.
@@ -43,10 +53,10 @@ impl Networking {
     /// `keep_warm`: what nobody uses stays for the next container, until [`Networking::close`].
     pub(crate) fn new(run_dir: &Path, keep_warm: bool) -> Self {
         let dir = run_dir.join("networks");
-        Self { dir, networks: OnceLock::new(), warm: keep_warm.then(Mutex::default) }
+        Self { dir, networks: OnceLock::new(), kept: keep_warm.then(Mutex::default) }
     }
 
-    fn networks(&self) -> Result<&Networks> {
+    fn networks(&self) -> Result<&Arc<Networks>> {
         if let Some(networks) = self.networks.get() {
             return Ok(networks);
         }
@@ -59,16 +69,30 @@ impl Networking {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::open(&self.dir, flags, Mode::empty()).map_err(fail)?;
-        let networks = Networks::open(dir, Config::default())?;
-        let networks = self.networks.get_or_init(|| networks);
-        if let Some(warm) = &self.warm {
-            warm.lock().unwrap_or_else(PoisonError::into_inner).replace(networks.keep_warm()?);
+        let networks = Arc::new(Networks::open(dir, Config::default())?);
+        Ok(self.networks.get_or_init(|| networks))
+    }
+
+    /// Those of a daemon, whose keeping begins with the first container.
+    fn pool(&self) -> Result<Option<Arc<Pool>>> {
+        let Some(kept) = &self.kept else { return Ok(None) };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() {
+            let networks = self.networks()?;
+            *kept =
+                Some(Kept { _warm: networks.keep_warm()?, pool: Arc::new(Pool::new(Arc::clone(networks))?) });
         }
-        Ok(networks)
+        Ok(kept.as_ref().map(|kept| Arc::clone(&kept.pool)))
+    }
+
+    /// The same, if it has begun.
+    fn pool_in_use(&self) -> Option<Arc<Pool>> {
+        let kept = self.kept.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().map(|kept| Arc::clone(&kept.pool))
     }
 
     /// Those that were used since the machine was started, if any were.
-    fn used(&self) -> Result<Option<&Networks>> {
+    fn used(&self) -> Result<Option<&Arc<Networks>>> {
         if self.networks.get().is_none() && !self.dir.exists() {
             return Ok(None);
         }
@@ -83,8 +107,9 @@ impl Networking {
         Ok(())
     }
 
-    /// None: the machine's own.
-    pub(crate) fn join(&self, guid: &str, network: &Network) -> Result<Option<Joined>> {
+    /// None: the machine's own. `alone`: nobody in it has a privilege beyond the default, and it shares no directory
+    /// with anybody. Until [`Networking::meets_others`] says that it does.
+    pub(crate) fn join(&self, guid: &str, network: &Network, alone: bool) -> Result<Option<Joined>> {
         match request(network)? {
             None if *network == Network::Host => Ok(None),
             None => {
@@ -92,12 +117,12 @@ impl Networking {
                 Ok(Some(Joined { namespace, files: Vec::new() }))
             }
             Some(request) => {
-                let attached = self.networks()?.private(guid, &request)?;
+                let attached = self.attach(guid, &request, alone)?;
                 if attached.dns == Dns::Nobody {
                     tracing::warn!("{guid}: no name server of the machine can be reached from its network");
                 }
                 Ok(Some(Joined {
-                    namespace: Arc::new(attached.netns),
+                    namespace: attached.netns,
                     files: vec![(attached.hosts, "etc/hosts"), (attached.resolv_conf, "etc/resolv.conf")],
                 }))
             }
@@ -120,8 +145,38 @@ impl Networking {
         Ok(Joined { namespace: Arc::clone(leader), files })
     }
 
+    fn attach(&self, guid: &str, request: &Request, alone: bool) -> Result<Attachment> {
+        let networks = self.networks()?;
+        let Some(pool) = self.pool()? else { return Ok(networks.private(guid, request)?) };
+        if pool.rests(guid) {
+            // Its own, from an earlier run. Its address is, too.
+            pool.let_go(guid);
+            networks.release(guid)?;
+        }
+        let attached = match pool.take(guid, request)? {
+            Some(attached) => attached,
+            None => networks.private(guid, request)?,
+        };
+        if alone && request.publish.is_empty() {
+            pool.hold(guid, &attached);
+        }
+        Ok(attached)
+    }
+
+    /// Something is mounted in it that others have, too: its namespace is not used again.
+    pub(crate) fn meets_others(&self, guid: &str) {
+        if let Some(pool) = self.pool_in_use() {
+            pool.let_go(guid);
+        }
+    }
+
     /// Its container has ended, or was never started.
     pub(crate) fn release(&self, guid: &str) -> Result<()> {
+        if let Some(pool) = self.pool_in_use()
+            && pool.rest(guid)?
+        {
+            return Ok(());
+        }
         if let Some(networks) = self.used()? {
             networks.release(guid)?;
         }
@@ -130,6 +185,11 @@ impl Networking {
 
     /// Its address may be somebody else's from now on.
     pub(crate) fn forget(&self, guid: &str) -> Result<()> {
+        if let Some(pool) = self.pool_in_use()
+            && pool.retire(guid)?
+        {
+            return Ok(());
+        }
         if let Some(networks) = self.used()? {
             networks.forget(guid)?;
         }
@@ -154,8 +214,10 @@ impl Networking {
 
     /// For a daemon that ends.
     pub(crate) fn close(&self) -> Result<()> {
-        if let Some(warm) = &self.warm {
-            warm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept =
+            self.kept.as_ref().and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(kept) = kept {
+            kept.pool.close()?;
         }
         self.tidy()
     }

@@ -77,6 +77,14 @@ impl<'de> Deserialize<'de> for Compiled {
 }
 
 impl Privileges {
+    /// Whether nothing was asked for beyond the default.
+    pub(crate) fn are_least(&self) -> bool {
+        self.capabilities.iter().all(|capability| CAPABILITIES.contains(capability))
+            && matches!(self.filter, Filter::Default(_))
+            && !self.shared_dev_sys
+            && !self.shared_run
+    }
+
     /// What was asked for.
     ///
     /// # Errors

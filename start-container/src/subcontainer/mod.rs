@@ -379,6 +379,9 @@ impl Machine {
             }
         }
         self.end_processes(guid, role.as_ref(), limited)?;
+        if !self.rootfs(guid).is_ok_and(|rootfs| rootfs.was_alone().unwrap_or(false)) {
+            self.networking.meets_others(guid);
+        }
         self.networking.forget(guid)?;
         Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
         lock.remove()?;
@@ -549,7 +552,12 @@ impl Machine {
                 let leader = &around.leader.process.pidfd;
                 Some(self.networking.join_sandbox(&around.guid, leader, &its_network)?)
             }
-            None => self.networking.join(guid, &its_network)?,
+            None => {
+                // A sandbox's is its members', too.
+                let least = launch.privileges.are_least() && *role == Role::Alone;
+                let alone = least && rootfs.was_alone().map_err(Failure::from)?;
+                self.networking.join(guid, &its_network, alone)?
+            }
         };
         // What is made for it from here on is its root's.
         let owner = as_root_of(first_id)?;
@@ -587,7 +595,10 @@ impl Machine {
             publish_proc: launch.publish_proc,
             joins: &joins,
             network: network.filter(|_| around.is_none()).map(|network| network.namespace),
-            sandbox: around.map(|around| (&around.leader.process.pidfd, &around.trees[..])),
+            sandbox: around.map(|around| compile::Sandbox {
+                leader: &around.leader.process.pidfd,
+                trees: &around.trees,
+            }),
             files: files.as_deref().unwrap_or_default(),
             filter: launch.privileges.program(),
             devpts,

@@ -1,0 +1,181 @@
+//! Attachments made ahead, by a daemon, for containers to come.
+//!
+//! ```text
+//! launch <-- ready <--------- looked over by the keeper <------+
+//!   |          ^------------- made by the keeper               |
+//!   +--> held by a container ---(ends, is forgotten)-----------+--> or taken apart
+//! ```
+//! The keeper is a thread that waits for work and does what nobody should wait for. There is none before the first
+//! private network is used. Nothing of this outlives the daemon: what it held is let go with its handles, and what is
+//! written down bears its process id.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use network::{Attachment, Networks, Ready, Request, Traces};
+
+use crate::error::{Failure, Result};
+
+/// How many are made ahead. One may be taken while another is made.
+const AHEAD: usize = 2;
+/// How many are kept, of those that come back: as many as containers may come and go at once without waiting.
+const MOST: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    keeper: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    networks: Arc<Networks>,
+    ready: Mutex<Vec<Ready>>,
+    /// By guid: what may be used again after its container.
+    held: Mutex<HashMap<String, Held>>,
+}
+
+/// The namespace of a container that could not hand a descriptor to anybody.
+#[derive(Debug)]
+struct Held {
+    netns: Arc<OwnedFd>,
+    traces: Traces,
+}
+
+#[derive(Debug)]
+enum Job {
+    /// One was taken.
+    Refill,
+    /// Its container is gone.
+    LookOver(Ready),
+}
+
+impl Pool {
+    pub(super) fn new(networks: Arc<Networks>) -> Result<Self> {
+        let shared = Arc::new(Shared { networks, ready: Mutex::default(), held: Mutex::default() });
+        let (sender, jobs) = channel();
+        let keeper = Arc::clone(&shared);
+        let thread =
+            std::thread::Builder::new().name("networks".to_owned()).spawn(move || keeper.keep(&jobs));
+        let thread = thread.map_err(|error| {
+            Failure::new(protocol::ErrorKind::Kernel, "start thread", "networks").because(error)
+        })?;
+        Ok(Self { shared, keeper: Mutex::new(Some((sender, thread))) })
+    }
+
+    /// An attachment that is there, for a container that asks for nothing else.
+    pub(super) fn take(&self, guid: &str, request: &Request) -> Result<Option<Attachment>> {
+        // One that is made ahead has no port to itself.
+        if request.network.is_some() || !request.publish.is_empty() {
+            return Ok(None);
+        }
+        let ready = lock(&self.shared.ready).pop();
+        self.tell(Job::Refill);
+        let Some(ready) = ready else { return Ok(None) };
+        Ok(match self.shared.networks.take(guid, request, ready)? {
+            Ok(attachment) => Some(attachment),
+            Err(ready) => {
+                // Rules or settings of the machine have changed: the others are as good as this one.
+                self.shared.networks.discard(ready)?;
+                None
+            }
+        })
+    }
+
+    /// The container cannot hand a descriptor to anybody: what it is attached by may be used again.
+    pub(super) fn hold(&self, guid: &str, attachment: &Attachment) {
+        let held = Held { netns: Arc::clone(&attachment.netns), traces: attachment.traces };
+        lock(&self.shared.held).insert(guid.to_owned(), held);
+    }
+
+    /// Not any more: it has met others.
+    pub(super) fn let_go(&self, guid: &str) {
+        lock(&self.shared.held).remove(guid);
+    }
+
+    /// Whether something of an earlier run of it is held.
+    pub(super) fn rests(&self, guid: &str) -> bool {
+        lock(&self.shared.held).contains_key(guid)
+    }
+
+    /// It has ended. Whether that is all there is to do for now.
+    pub(super) fn rest(&self, guid: &str) -> Result<bool> {
+        if !lock(&self.shared.held).contains_key(guid) {
+            return Ok(false);
+        }
+        let rests = self.shared.networks.rest(guid);
+        if !matches!(rests, Ok(true)) {
+            self.let_go(guid);
+        }
+        rests.map_err(Failure::from)
+    }
+
+    /// It is forgotten. Whether that is all there is to do.
+    pub(super) fn retire(&self, guid: &str) -> Result<bool> {
+        let held = lock(&self.shared.held).remove(guid);
+        let Some(Held { netns, traces }) = held else { return Ok(false) };
+        let Some(ready) = self.shared.networks.retire(guid, netns, traces)? else { return Ok(false) };
+        self.tell(Job::LookOver(ready));
+        Ok(true)
+    }
+
+    fn tell(&self, job: Job) {
+        if let Some((sender, _)) = lock(&self.keeper).as_ref() {
+            // The keeper ends after this.
+            drop(sender.send(job));
+        }
+    }
+
+    /// Ends the keeper and lets go of everything.
+    pub(super) fn close(&self) -> Result<()> {
+        let keeper = lock(&self.keeper).take();
+        if let Some((sender, thread)) = keeper {
+            drop(sender);
+            // It only fails when it panics.
+            let _panicked = thread.join();
+        }
+        lock(&self.shared.held).clear();
+        let ready = std::mem::take(&mut *lock(&self.shared.ready));
+        ready.into_iter().try_for_each(|ready| self.shared.networks.discard(ready)).map_err(Failure::from)
+    }
+}
+
+impl Shared {
+    fn keep(&self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            let done = match job {
+                Job::Refill => self.refill(),
+                Job::LookOver(ready) => self.look_over(ready),
+            };
+            if let Err(error) = done {
+                // Nobody waits for it: whoever needs one makes one, and hears why that cannot be.
+                tracing::warn!("{}", Failure::from(error).sentence());
+            }
+        }
+    }
+
+    fn refill(&self) -> network::Result<()> {
+        if lock(&self.ready).len() < AHEAD {
+            let made = self.networks.make_ready(None)?;
+            lock(&self.ready).push(made);
+        }
+        Ok(())
+    }
+
+    fn look_over(&self, ready: Ready) -> network::Result<()> {
+        if lock(&self.ready).len() >= MOST {
+            return self.networks.discard(ready);
+        }
+        if let Some(unused) = self.networks.look_over(ready)? {
+            lock(&self.ready).push(unused);
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -228,9 +228,14 @@ impl Part {
 
     /// Removes the base when nothing is in it any more.
     pub(super) fn tidy(&self) {
-        // Busy: another group is in it, and its removal does this again.
-        remove_dir(self.hierarchy.top.as_fd(), BASE).ok();
+        tidy(&self.hierarchy);
     }
+}
+
+/// Removes the base when nothing is in it any more.
+pub(super) fn tidy(hierarchy: &Hierarchy) {
+    // Busy: another group is in it, and its removal does this again.
+    remove_dir(hierarchy.top.as_fd(), BASE).ok();
 }
 
 fn label(hierarchy: &Hierarchy, name: &str) -> String {

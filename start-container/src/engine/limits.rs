@@ -42,6 +42,11 @@ impl Controllers {
             .map_err(Failure::from)
     }
 
+    /// Takes away what is left of groups that somebody has begun to make, or to remove, and was killed.
+    pub(crate) fn tidy(&self) -> Result<()> {
+        self.machine().map(Machine::tidy)
+    }
+
     /// The groups that an earlier launch made.
     pub(crate) fn existing(&self, guid: &str) -> Result<Option<Limited>> {
         let group = Group::open(self.machine()?, guid).map_err(Failure::from)?;

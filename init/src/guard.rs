@@ -11,9 +11,9 @@
 use core::ptr;
 
 use crate::bare::child::{self, Report, stage};
+use crate::bare::nr;
 use crate::bare::raw::{self, CloneArgs};
 use crate::bare::script::{self, Flat, NONE, relocate};
-use crate::bare::nr;
 use crate::{exit, sys};
 
 const CALLER: usize = 3;
@@ -128,10 +128,18 @@ unsafe fn start_beneath(script: Flat, report: &mut Report, between: &mut usize) 
     unsafe { sys(nr::SETNS, [HOME, CLONE_NEWPID]) };
     *between = cloned.map_err(failed(stage::CLONE))?;
     // Another process has written there.
-    let (done, pidfd) = unsafe { (ptr::read_volatile(&raw const (*state).done), ptr::read_volatile(&raw const (*state).pidfd)) };
+    let (done, pidfd) = unsafe {
+        (ptr::read_volatile(&raw const (*state).done), ptr::read_volatile(&raw const (*state).pidfd))
+    };
     match done {
-        // Killed with the pid namespace above, as the child is if there is one.
-        0 => Err(failed(stage::CLONE)(ENOMEM)),
+        // Killed with the pid namespace above, as the child is if there is one: then that has to be reaped, too.
+        0 => match unsafe { pid_behind(pidfd) } {
+            Ok(pid) => {
+                *report = failed(stage::CLONE)(ENOMEM);
+                Ok(pid)
+            }
+            Err(_) => Err(failed(stage::CLONE)(ENOMEM)),
+        },
         // The number that the clone has returned is the one above's.
         1 => unsafe { pid_behind(pidfd) }.map_err(failed(stage::CLONE)),
         error => Err(failed(stage::CLONE)(error - 1)),

@@ -165,7 +165,7 @@ pub const METHODS: &[Method] = &[
     ),
     method::<subcontainer::GuidParams, Empty>(
         "sandbox.detach",
-        "Lets a sandbox outlive this connection, which owned it.",
+        "Lets a sandbox outlive this connection, which owned it; not its subcontainers, which are detached one by one.",
     ),
     method::<subcontainer::GuidParams, sandbox::SandboxInfo>(
         "sandbox.attach",

@@ -809,7 +809,7 @@ export type CancelParams = {
 };
 
 /**
- * Something that happened to a subcontainer: the parameters of the notification `event`.
+ * Something that happened to a subcontainer or a sandbox: the parameters of the notification `event`.
  */
 export type Event = {
   /** Milliseconds since the Unix epoch. */
@@ -818,7 +818,7 @@ export type Event = {
   guid: string;
 } & ({
   event: "created";
-  /** The image beneath it. */
+  /** The image beneath it; empty for a sandbox without one. */
   imageId: string;
 } | {
   event: "launched";
@@ -1161,7 +1161,7 @@ export type Methods = {
   "sandbox.inspect": { params: GuidParams; result: SandboxInfo };
   /** Ends everything in a sandbox, and deletes it with its subcontainers. */
   "sandbox.destroy": { params: GuidParams; result: Empty };
-  /** Lets a sandbox outlive this connection, which owned it. */
+  /** Lets a sandbox outlive this connection, which owned it; not its subcontainers, which are detached one by one. */
   "sandbox.detach": { params: GuidParams; result: Empty };
   /** Makes this connection the owner of a detached sandbox. */
   "sandbox.attach": { params: GuidParams; result: SandboxInfo };

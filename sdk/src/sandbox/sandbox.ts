@@ -164,7 +164,7 @@ export class Sandbox implements AsyncDisposable {
     return core.host.request("subcontainer.stats", { guid: core.guid });
   }
 
-  /** Lets it outlive the connection. Returns its guid, for `attach`. */
+  /** Lets it outlive the connection; not its subcontainers, which are detached one by one. Returns its guid, for `attach`. */
   async detach(): Promise<string> {
     const core = this.#enter("detach");
     await core.host.request("sandbox.detach", { guid: core.guid });

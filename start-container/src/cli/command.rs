@@ -183,6 +183,11 @@ impl Launch {
 }
 
 impl Exec {
+    /// What it names.
+    pub(super) fn rootfs(&self) -> &str {
+        self.args.first().map_or("", String::as_str)
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let (rootfs, command) = split(&self.args)?;
         let signals = relay::block_signals()?;

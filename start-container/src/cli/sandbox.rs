@@ -7,7 +7,7 @@ use protocol::sandbox::{SandboxInfo, SandboxSettings};
 use protocol::subcontainer::{OWN_IDS, RunState};
 
 use super::bounds::{Limiting, Networking};
-use super::subcontainer::{ago, describe_allowed, describe_network, status};
+use super::subcontainer::{ago, describe_allowed, describe_network, find, status};
 use super::{Context, command, output};
 use crate::engine::limits;
 use crate::error::Result;
@@ -71,6 +71,8 @@ pub(super) struct Which {
 impl Sandbox {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         if let Self::Exec(exec) = self {
+            let machine = context.machine_of(exec.rootfs())?;
+            machine.sandbox(find(&machine, exec.rootfs())?.guid())?;
             return exec.run(context);
         }
         let machine = context.machine()?;

@@ -403,8 +403,11 @@ impl Machine {
         if let Some(group) = group {
             group.destroy()?;
         }
-        if limited && let Some(groups) = self.controllers.existing(guid)? {
-            groups.remove()?;
+        if limited {
+            match self.controllers.existing(guid)? {
+                Some(groups) => groups.remove()?,
+                None => self.controllers.tidy()?,
+            }
         }
         self.hierarchy.tidy();
         Ok(())
@@ -474,7 +477,13 @@ impl Machine {
                 let leader = Some(leader.clone());
                 lock.write(&State { leader, exited: None, limiting: false, ..next.clone() })
             };
-            self.launch_in(role, around.as_ref(), rootfs, launch, limited.as_ref(), &write_down)
+            let launched =
+                self.launch_in(role, around.as_ref(), rootfs, launch, limited.as_ref(), &write_down);
+            launched.map_err(|failure| match &around {
+                // Whatever it was that failed, that is why.
+                Some(around) if around.leader.is_ending() => sandbox::not_running(&around.guid),
+                _ => failure,
+            })
         });
         if launched.is_err() {
             // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
@@ -619,14 +628,8 @@ impl Machine {
         let kills = limited.map(Limited::count_kills);
         let (mut process, guard) = match around {
             // Somebody else must be in between for a moment, who has none of our memory.
-            Some(around) => {
-                let started = Guard::start(&self.init, script, group.clone());
-                let started = started.map_err(|failure| match around.leader.is_ending() {
-                    true => sandbox::not_running(&around.guid),
-                    false => failure,
-                });
-                started.map(|(process, guard)| (process, Some(guard)))?
-            }
+            Some(_) => Guard::start(&self.init, script, group.clone())
+                .map(|(process, guard)| (process, Some(guard)))?,
             None => self.start(script, group.clone())?,
         };
         process.kills = kills;

@@ -244,14 +244,6 @@ impl Group {
     }
 }
 
-impl Machine {
-    /// Removes the directories above all groups where no group is in them: what is left when somebody is killed between
-    /// making or removing one and the other.
-    pub fn tidy(&self) {
-        self.hierarchies().iter().for_each(part::tidy);
-    }
-}
-
 /// Names become names of directories.
 fn check_name(name: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

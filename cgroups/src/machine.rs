@@ -52,6 +52,9 @@ pub struct Facts {
     pub v1_io_weight: Option<&'static str>,
 }
 
+/// The directory beneath which all groups of this program are.
+pub(crate) const BASE: &str = "start-container";
+
 /// A mounted hierarchy.
 #[derive(Clone, Debug)]
 pub(crate) struct Hierarchy {
@@ -59,6 +62,8 @@ pub(crate) struct Hierarchy {
     /// Those of ours that it has.
     pub(crate) controllers: BTreeSet<Controller>,
     pub(crate) top: Arc<OwnedFd>,
+    /// The directory for all groups stays when the last group goes.
+    pub(crate) kept: bool,
 }
 
 impl Machine {
@@ -81,7 +86,12 @@ impl Machine {
             }
             // Covered by another mount: then it is not the one that we read of.
             if let Some(top) = open_top(mount) {
-                hierarchies.push(Hierarchy { version: Version::V1, controllers, top: Arc::new(top) });
+                hierarchies.push(Hierarchy {
+                    version: Version::V1,
+                    controllers,
+                    top: Arc::new(top),
+                    kept: false,
+                });
             }
         }
         let controllers = Controller::ALL.into_iter().map(|controller| {
@@ -90,6 +100,21 @@ impl Machine {
         });
         let facts = facts(controllers.collect(), &hierarchies)?;
         Ok(Self { facts, hierarchies })
+    }
+
+    /// For a daemon, whose groups come and go: the directories above them stay until [`Machine::tidy`]. To make and
+    /// remove one takes as long as for a group itself.
+    #[must_use]
+    pub fn kept(mut self) -> Self {
+        for hierarchy in &mut self.hierarchies {
+            hierarchy.kept = true;
+        }
+        self
+    }
+
+    /// Removes the directories above groups in which there is none.
+    pub fn tidy(&self) {
+        self.hierarchies.iter().for_each(Hierarchy::tidy);
     }
 
     /// Where things are, for `inspect` and for checking limits early.
@@ -113,6 +138,11 @@ impl Machine {
 }
 
 impl Hierarchy {
+    pub(crate) fn tidy(&self) {
+        // Busy: another group is in it, and its removal does this again.
+        crate::group::remove_dir(self.top.as_fd(), BASE).ok();
+    }
+
     /// What errors call it.
     pub(crate) fn name(&self) -> String {
         match self.version {
@@ -185,7 +215,12 @@ fn unified(mounts: &[parse::Mount]) -> Result<Hierarchy> {
         .map_err(|source| Error::ReadMachine { path: "cgroup.controllers".to_owned(), source })?;
     let offered: BTreeSet<&str> = text.split_ascii_whitespace().collect();
     let controllers = Controller::ALL.into_iter().filter(|one| offered.contains(one.name(Version::V2)));
-    Ok(Hierarchy { version: Version::V2, controllers: controllers.collect(), top: Arc::new(top) })
+    Ok(Hierarchy {
+        version: Version::V2,
+        controllers: controllers.collect(),
+        top: Arc::new(top),
+        kept: false,
+    })
 }
 
 fn mount_unified() -> Result<OwnedFd, Errno> {

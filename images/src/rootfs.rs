@@ -251,10 +251,9 @@ impl Rootfs {
         Ok(Record::read(&self.dir, &self.record.guid)?.mounts)
     }
 
-    /// Whether nothing was ever mounted in it, by what is recorded on disk now: its processes shared no directory with
-    /// anybody.
-    pub fn was_alone(&self) -> Result<bool> {
-        Ok(!Record::read(&self.dir, &self.record.guid)?.met_others)
+    /// Whether nothing was ever mounted in it until this was opened: its processes shared no directory with anybody.
+    pub fn was_alone(&self) -> bool {
+        !self.record.met_others
     }
 
     /// Changes the recorded mounts in one step. `change` sees those on disk, and nobody changes them meanwhile;

@@ -1,6 +1,7 @@
 //! What a network namespace shows of its use, by the kernel's own counters.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::state;
@@ -19,17 +20,32 @@ impl Traces {
     }
 
     /// Whether a namespace shows these still and nothing else: no socket is left in it, and nothing went in or out.
+    /// The kernel takes closed sockets apart a little later, and is given a few milliseconds for that.
     pub(crate) fn are_those_of(self, netns: BorrowedFd<'_>) -> Result<bool> {
-        let looked =
-            linux::netns::within(netns, || Ok((Self::now()?, read("sockstat")?, read("snmp")?, read6()?)));
-        let (now, sockets, snmp, snmp6) =
-            looked.map_err(|source| Error::Namespace { step: "enter", source }).flatten()?;
-        Ok(now == self
-            && number(&sockets, "TCP:", "tw") == Some(0)
-            && of_table(&snmp, "Ip:", "InReceives") == Some(0)
-            && of_table(&snmp, "Ip:", "OutRequests") == Some(0)
-            && snmp6.is_none_or(|snmp6| only_announced(&snmp6)))
+        let look = || {
+            for _ in 0..LOOKS {
+                if Self::now()? == self {
+                    // After that nobody is there who could send.
+                    return Ok(is_silent(&read("sockstat")?, &read("snmp")?, read6()?.as_deref()));
+                }
+                std::thread::sleep(BETWEEN_LOOKS);
+            }
+            Ok(false)
+        };
+        linux::netns::within(netns, look)
+            .map_err(|source| Error::Namespace { step: "enter", source })
+            .flatten()
     }
+}
+
+const LOOKS: u32 = 12;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+fn is_silent(sockets: &str, snmp: &str, snmp6: Option<&str>) -> bool {
+    number(sockets, "TCP:", "tw") == Some(0)
+        && of_table(snmp, "Ip:", "InReceives") == Some(0)
+        && of_table(snmp, "Ip:", "OutRequests") == Some(0)
+        && snmp6.is_none_or(only_announced)
 }
 
 /// Whether of IPv6 nothing was sent but what the kernel says of itself, which is all ICMP.

@@ -11,11 +11,8 @@ use super::remove_dir;
 use crate::controller::{Controller, Version};
 use crate::dir;
 use crate::error::{Error, Result};
-use crate::machine::Hierarchy;
+use crate::machine::{BASE, Hierarchy};
 use crate::plan::Plan;
-
-/// The directory beneath which all groups of this program are.
-const BASE: &str = "start-container";
 
 /// One directory, and the one above it.
 #[derive(Debug)]
@@ -228,14 +225,10 @@ impl Part {
 
     /// Removes the base when nothing is in it any more.
     pub(super) fn tidy(&self) {
-        tidy(&self.hierarchy);
+        if !self.hierarchy.kept {
+            self.hierarchy.tidy();
+        }
     }
-}
-
-/// Removes the base when nothing is in it any more.
-pub(super) fn tidy(hierarchy: &Hierarchy) {
-    // Busy: another group is in it, and its removal does this again.
-    remove_dir(hierarchy.top.as_fd(), BASE).ok();
 }
 
 fn label(hierarchy: &Hierarchy, name: &str) -> String {

@@ -13,15 +13,34 @@ use crate::error::{Failure, Result};
 
 /// The machine's controllers, looked at on first use.
 #[derive(Debug, Default)]
-pub(crate) struct Controllers(OnceLock<Machine>);
+pub(crate) struct Controllers {
+    machine: OnceLock<Machine>,
+    keep: bool,
+}
 
 impl Controllers {
+    /// `keep`: what is above the groups stays when the last of them goes, until [`Controllers::tidy`].
+    pub(crate) fn new(keep: bool) -> Self {
+        Self { machine: OnceLock::new(), keep }
+    }
+
+    /// Takes away what was kept, if there is no group.
+    pub(crate) fn tidy(&self) {
+        // Also what an earlier one kept, or was about to make or to remove, who was killed.
+        if (self.keep || self.machine.get().is_some())
+            && let Ok(machine) = self.machine()
+        {
+            machine.tidy();
+        }
+    }
+
     fn machine(&self) -> Result<&Machine> {
-        if let Some(machine) = self.0.get() {
+        if let Some(machine) = self.machine.get() {
             return Ok(machine);
         }
         let machine = Machine::probe().map_err(Failure::from)?;
-        Ok(self.0.get_or_init(|| machine))
+        let machine = if self.keep { machine.kept() } else { machine };
+        Ok(self.machine.get_or_init(|| machine))
     }
 
     /// How limits are kept on this machine; none, when none are asked for.
@@ -40,11 +59,6 @@ impl Controllers {
         Group::create(self.machine()?, guid, plan)
             .map(|group| Limited(Arc::new(group)))
             .map_err(Failure::from)
-    }
-
-    /// Takes away what is left of groups that somebody has begun to make, or to remove, and was killed.
-    pub(crate) fn tidy(&self) -> Result<()> {
-        self.machine().map(Machine::tidy)
     }
 
     /// The groups that an earlier launch made.

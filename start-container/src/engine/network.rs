@@ -173,7 +173,7 @@ impl Networking {
     /// Its container has ended, or was never started.
     pub(crate) fn release(&self, guid: &str) -> Result<()> {
         if let Some(pool) = self.pool_in_use()
-            && pool.rest(guid)?
+            && pool.rest(guid)
         {
             return Ok(());
         }
@@ -186,7 +186,7 @@ impl Networking {
     /// Its address may be somebody else's from now on.
     pub(crate) fn forget(&self, guid: &str) -> Result<()> {
         if let Some(pool) = self.pool_in_use()
-            && pool.retire(guid)?
+            && pool.retire(guid)
         {
             return Ok(());
         }

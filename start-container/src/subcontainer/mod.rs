@@ -177,8 +177,8 @@ impl Machine {
             init: Init::default(),
             // Who is sealed is a daemon.
             networking: Networking::new(run_dir, sealed.is_some()),
+            controllers: Controllers::new(sealed.is_some()),
             sealed,
-            controllers: Controllers::default(),
             commands: AtomicU64::new(0),
         })
     }
@@ -257,9 +257,14 @@ impl Machine {
     /// Keeps everybody else from changing a subcontainer, which must exist.
     fn lock(&self, guid: &str) -> Result<Locked> {
         check_guid(guid)?;
-        // Not there at all: then no directory is made for it.
-        self.rootfs(guid)?;
-        let lock = Locked::acquire(&self.run_dir, guid)?;
+        let lock = match Locked::existing(&self.run_dir, guid)? {
+            Some(lock) => lock,
+            None => {
+                // Not there at all: then no directory is made for it.
+                self.rootfs(guid)?;
+                Locked::acquire(&self.run_dir, guid)?
+            }
+        };
         match self.rootfs(guid) {
             Ok(_) => Ok(lock),
             // Destroyed while we waited.
@@ -363,14 +368,15 @@ impl Machine {
         }
         let lock = Locked::acquire(&self.run_dir, guid)?;
         // A state that cannot be read says nothing against it.
-        let elsewhere = lock.read().ok().and_then(|state| state.data_dir).filter(|dir| *dir != self.data_dir);
+        let state = lock.read().ok();
+        // Where nothing can be read, there may be any.
+        let limited = state.as_ref().is_none_or(State::limited);
+        let elsewhere = state.and_then(|state| state.data_dir).filter(|dir| *dir != self.data_dir);
         if let Some(elsewhere) = elsewhere {
             return Err(Failure::new(ErrorKind::NotFound, "destroy", guid).because(std::io::Error::other(
                 format!("it belongs to the data directory {}", elsewhere.display()),
             )));
         }
-        // Where nothing can be read, there may be any.
-        let limited = lock.read().map_or(true, |state| state.limited());
         let mut members = Vec::new();
         if role.as_ref().is_none_or(|role| *role == Role::Sandbox) {
             for member in self.members(guid)? {
@@ -379,7 +385,8 @@ impl Machine {
             }
         }
         self.end_processes(guid, role.as_ref(), limited)?;
-        if !self.rootfs(guid).is_ok_and(|rootfs| rootfs.was_alone().unwrap_or(false)) {
+        // Looked at now: it may have been mounted in since the launch.
+        if !self.rootfs(guid).is_ok_and(|rootfs| rootfs.was_alone()) {
             self.networking.meets_others(guid);
         }
         self.networking.forget(guid)?;
@@ -403,13 +410,12 @@ impl Machine {
         if let Some(group) = group {
             group.destroy()?;
         }
-        if limited {
-            match self.controllers.existing(guid)? {
-                Some(groups) => groups.remove()?,
-                None => self.controllers.tidy()?,
-            }
+        if limited && let Some(groups) = self.controllers.existing(guid)? {
+            groups.remove()?;
         }
-        self.hierarchy.tidy();
+        if self.sealed.is_none() {
+            self.hierarchy.tidy();
+        }
         Ok(())
     }
 
@@ -420,6 +426,7 @@ impl Machine {
 
     /// Takes away what is there for all subcontainers, if there is none.
     pub(crate) fn release(&self) -> Result<()> {
+        self.controllers.tidy();
         self.hierarchy.tidy();
         self.networking.tidy()?;
         Rootfs::release(&self.data_dir).map_err(Failure::from)
@@ -564,7 +571,7 @@ impl Machine {
             None => {
                 // A sandbox's is its members', too.
                 let least = launch.privileges.are_least() && *role == Role::Alone;
-                let alone = least && rootfs.was_alone().map_err(Failure::from)?;
+                let alone = least && rootfs.was_alone();
                 self.networking.join(guid, &its_network, alone)?
             }
         };

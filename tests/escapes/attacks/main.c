@@ -41,6 +41,8 @@ int main(int count, char **arguments) {
   WORD("by-handle", 2, by_handle(rest[0], rest[1]));
   WORD("outer", 2, outer(rest[0], atoi(rest[1])));
   WORD("abstract", 1, abstract(rest[0]));
+  WORD("leave-socket", 1, leave_socket(rest[0]));
+  WORD("use-socket", 3, use_socket(rest[0], atoi(rest[1]), atof(rest[2])));
   WORD("signal-all", 1, signal_all(atoi(rest[0])));
   WORD("inherited", 1, inherited(rest[0]));
   WORD("find-key", 1, find_key(rest[0]));

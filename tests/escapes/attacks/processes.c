@@ -104,3 +104,47 @@ static int abstract(const char *name) {
   socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
   return connect(fd, (struct sockaddr *)&address, size) == 0 ? worked("reached @%s", name) : refused("reach @%s", name);
 }
+
+/* A socket of this network is handed to somebody in another container, by a directory that both have. */
+static int leave_socket(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  int to = socket(AF_UNIX, SOCK_STREAM, 0), left = socket(AF_INET, SOCK_STREAM, 0);
+  if (to < 0 || left < 0) die("socket");
+  if (connect(to, (struct sockaddr *)&address, sizeof address) != 0) return refused("find who takes it");
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+  memcpy(CMSG_DATA(&control.header), &left, sizeof left);
+  struct iovec data = {.iov_base = "x", .iov_len = 1};
+  struct msghdr message = {
+      .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.space};
+  return sendmsg(to, &message, 0) == 1 ? worked("left a socket") : refused("leave a socket");
+}
+
+/* Takes it, and calls the loopback of whoever has that network by then. */
+static int use_socket(const char *path, int port, double seconds) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+  unlink(path);
+  if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0)
+    die("listen");
+  int from = accept(listener, NULL, NULL);
+  char byte, space[CMSG_SPACE(sizeof(int))];
+  struct iovec data = {.iov_base = &byte, .iov_len = 1};
+  struct msghdr message = {
+      .msg_iov = &data, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+  if (from < 0 || recvmsg(from, &message, 0) != 1 || !CMSG_FIRSTHDR(&message)) die("receive");
+  int left;
+  memcpy(&left, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof left);
+  struct sockaddr_in loopback = {
+      .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  unsigned calls = 0;
+  for (double end = now() + seconds; now() < end; calls++) {
+    if (connect(left, (struct sockaddr *)&loopback, sizeof loopback) == 0) return worked("called another's loopback");
+    usleep(1000);
+  }
+  return refused("call another's loopback, %u times", calls);
+}

@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::json;
+use tests::rpc::bytes;
 use tests::{attacks, isolated};
 
 use super::rig::{Arena, Attempt, DOORS, Door, GUARDED, KINDS, UNLIMITED, bare, naive};
@@ -138,6 +139,51 @@ fn s22_cve_2020_15257_no_abstract_socket_outside_is_reached_from_a_network_of_it
             attempt.is_refused(&arena);
             // The machine's network is the default.
             attempt.works_with(&arena, &UNLIMITED);
+        }
+    });
+}
+
+#[test]
+fn s22_a_socket_of_a_container_that_is_gone_leads_into_nobody_elses_network() {
+    isolated(|| {
+        let arena = Arena::new();
+        let mut rpc = arena.host.connect();
+        let private = json!({"mode": "private"});
+        let volume = json!({"source": {"type": "volume", "volumeId": "meet"}, "mountpoint": "/data"});
+        let serves = json!(["nc", "-ll", "-p", "7777", "-e", "true"]);
+        for stays in [false, true] {
+            let [taker, leaver] = [(), ()].map(|()| {
+                let guid = arena.rootfs(&mut rpc, &KINDS[0]);
+                rpc.call("subcontainer.mount", json!({"guid": guid, "mount": volume}));
+                rpc.call("subcontainer.launch", json!({"guid": guid, "network": private}));
+                guid
+            });
+            let command = json!(["/attacks", "use-socket", "/data/meet", "7777", "3"]);
+            let taking = rpc.send("subcontainer.exec", json!({"guid": taker, "command": command}));
+            tests::eventually("somebody takes it", || arena.path(&taker).join("data/meet").exists());
+            if stays {
+                // The control: this one has the network still.
+                let params = json!({"guid": leaver, "command": serves, "streams": {}});
+                rpc.call("subcontainer.spawn", params);
+            }
+            let left = rpc.output(&leaver, &["/attacks", "leave-socket", "/data/meet"]);
+            assert!(left.starts_with("worked"), "{left}");
+            if !stays {
+                rpc.call("subcontainer.destroyFs", json!({"guid": leaver}));
+            }
+            // One of them would have what it had.
+            let others = [(); 12].map(|()| {
+                let guid = arena.rootfs(&mut rpc, &KINDS[0]);
+                let params = json!({"guid": guid, "command": serves, "network": private});
+                rpc.call("subcontainer.launch", params);
+                guid
+            });
+            let said = rpc.answer(taking).unwrap();
+            let said = String::from_utf8(bytes(&said["stdout"])).unwrap();
+            assert!(said.starts_with(if stays { "worked" } else { "refused" }), "{said}");
+            for guid in others.iter().chain([&taker, &leaver]) {
+                rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+            }
         }
     });
 }

@@ -49,8 +49,10 @@ struct Held {
 enum Job {
     /// One was taken.
     Refill,
-    /// Its container is gone.
-    LookOver(Ready),
+    /// A container has ended that had this namespace.
+    Rest(String, Arc<OwnedFd>),
+    /// A container is gone.
+    Retire(String, Held),
 }
 
 impl Pool {
@@ -101,32 +103,21 @@ impl Pool {
         lock(&self.shared.held).contains_key(guid)
     }
 
-    /// It has ended. Whether that is all there is to do for now.
-    pub(super) fn rest(&self, guid: &str) -> Result<bool> {
-        if !lock(&self.shared.held).contains_key(guid) {
-            return Ok(false);
-        }
-        let rests = self.shared.networks.rest(guid);
-        if !matches!(rests, Ok(true)) {
-            self.let_go(guid);
-        }
-        rests.map_err(Failure::from)
+    /// It has ended. Whether the keeper does what is to be done: its names go in a moment.
+    pub(super) fn rest(&self, guid: &str) -> bool {
+        let held = lock(&self.shared.held).get(guid).map(|held| Arc::clone(&held.netns));
+        held.is_some_and(|netns| self.tell(Job::Rest(guid.to_owned(), netns)))
     }
 
-    /// It is forgotten. Whether that is all there is to do.
-    pub(super) fn retire(&self, guid: &str) -> Result<bool> {
+    /// It is forgotten, and nobody of its name comes again. Whether the keeper does what is to be done.
+    pub(super) fn retire(&self, guid: &str) -> bool {
         let held = lock(&self.shared.held).remove(guid);
-        let Some(Held { netns, traces }) = held else { return Ok(false) };
-        let Some(ready) = self.shared.networks.retire(guid, netns, traces)? else { return Ok(false) };
-        self.tell(Job::LookOver(ready));
-        Ok(true)
+        held.is_some_and(|held| self.tell(Job::Retire(guid.to_owned(), held)))
     }
 
-    fn tell(&self, job: Job) {
-        if let Some((sender, _)) = lock(&self.keeper).as_ref() {
-            // The keeper ends after this.
-            drop(sender.send(job));
-        }
+    /// Whether there is a keeper still. It does all that it was told before it ends.
+    fn tell(&self, job: Job) -> bool {
+        lock(&self.keeper).as_ref().is_some_and(|(sender, _)| sender.send(job).is_ok())
     }
 
     /// Ends the keeper and lets go of everything.
@@ -148,7 +139,8 @@ impl Shared {
         for job in jobs {
             let done = match job {
                 Job::Refill => self.refill(),
-                Job::LookOver(ready) => self.look_over(ready),
+                Job::Rest(guid, netns) => self.rest(&guid, &netns),
+                Job::Retire(guid, held) => self.retire(&guid, held),
             };
             if let Err(error) = done {
                 // Nobody waits for it: whoever needs one makes one, and hears why that cannot be.
@@ -165,11 +157,23 @@ impl Shared {
         Ok(())
     }
 
-    fn look_over(&self, ready: Ready) -> network::Result<()> {
-        if lock(&self.ready).len() >= MOST {
-            return self.networks.discard(ready);
+    fn rest(&self, guid: &str, netns: &Arc<OwnedFd>) -> network::Result<()> {
+        // Held meanwhile: whoever launches it anew lets go of it first, and waits.
+        let held = lock(&self.held);
+        if held.get(guid).is_some_and(|held| Arc::ptr_eq(&held.netns, netns)) {
+            self.networks.rest(guid)?;
         }
-        if let Some(unused) = self.networks.look_over(ready)? {
+        Ok(())
+    }
+
+    fn retire(&self, guid: &str, Held { netns, traces }: Held) -> network::Result<()> {
+        let Some(retired) = self.networks.retire(guid, netns, traces)? else {
+            return self.networks.forget(guid);
+        };
+        if lock(&self.ready).len() >= MOST {
+            return self.networks.discard(retired);
+        }
+        if let Some(unused) = self.networks.look_over(retired)? {
             lock(&self.ready).push(unused);
         }
         Ok(())

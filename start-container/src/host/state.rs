@@ -203,6 +203,7 @@ impl Host {
 
     /// Ends what a connection owned.
     pub(super) async fn close(self: &Arc<Self>, connection: &Connection) {
+        let _one_at_a_time = connection.closing.lock().await;
         let (owned, processes) = connection.close();
         for id in processes {
             if let Ok(entry) = self.process(&id) {

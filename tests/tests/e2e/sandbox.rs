@@ -193,6 +193,13 @@ fn member_rpc(rpc: &mut Rpc, sandbox: &str) -> String {
     rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned()
 }
 
+/// The machine with a host that has what it keeps for containers to come.
+fn warm(rpc: &mut Rpc) -> Machine {
+    let sandbox = create_rpc(rpc, json!({}));
+    rpc.call("sandbox.destroy", json!({"guid": sandbox}));
+    Machine::look(Processes::All, &[]).unwrap()
+}
+
 fn groups(guid: &str) -> Vec<String> {
     let found = std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", guid]).output().unwrap();
     String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
@@ -292,9 +299,9 @@ fn s22_two_sandboxes_do_not_see_each_other_and_members_of_one_share_its_network(
 fn s9_a_sandbox_ends_with_its_connection_unless_it_is_given_away() {
     isolated(|| {
         let mut host = Host::with_busybox();
-        let before = Machine::look(Processes::All, &[]).unwrap();
         let mut other = host.connect();
         let mut rpc = host.connect();
+        let before = warm(&mut rpc);
         let sandbox = create_rpc(&mut rpc, json!({}));
         // Owned by somebody else, or by nobody, it ends with its sandbox all the same.
         let theirs = member_rpc(&mut other, &sandbox);
@@ -357,7 +364,7 @@ fn s9_a_sandbox_that_ends_while_somebody_is_on_his_way_in_is_gone_all_the_same()
     isolated(|| {
         let host = Host::with_busybox();
         let (mut rpc, mut another) = (host.connect(), host.connect());
-        let before = Machine::look(Processes::All, &[]).unwrap();
+        let before = warm(&mut rpc);
         for round in 0..40 {
             let sandbox = create_rpc(&mut rpc, json!({}));
             let guid = member_rpc(&mut rpc, &sandbox);

@@ -69,18 +69,24 @@ pub(crate) fn children(dir: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
 }
 
 /// Processes in a group and in the groups beneath it. One that is removed meanwhile has none.
+///
+/// Those beneath first: what a command left running moves up when its group is removed, and is met at least once so.
 pub(crate) fn processes(dir: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
-    let text = match read(dir, "cgroup.procs") {
-        Err(Errno::NODEV | Errno::NOENT) => return Ok(Vec::new()),
-        other => other?,
+    let mut pids = Vec::new();
+    let names = match children(dir) {
+        Err(Errno::NODEV | Errno::NOENT) => return Ok(pids),
+        names => names?,
     };
-    let mut pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    for name in children(dir)? {
+    for name in names {
         match open_dir(dir, &name) {
             Ok(child) => pids.extend(processes(child.as_fd())?),
             Err(Errno::NODEV | Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
+    }
+    match read(dir, "cgroup.procs") {
+        Err(Errno::NODEV | Errno::NOENT) => {}
+        text => pids.extend(text?.lines().filter_map(|line| line.parse::<i32>().ok())),
     }
     Ok(pids)
 }

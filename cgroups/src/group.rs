@@ -164,6 +164,16 @@ impl Group {
         Ok(())
     }
 
+    /// Moves what runs in the v2 directory into all other directories of the group: for what was started by somebody who
+    /// did not know of all of them yet. What is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Move`].
+    pub fn gather(&self) -> Result<()> {
+        let old = self.parts.iter().enumerate().filter(|(_, part)| part.version() == Version::V1);
+        old.map(|(at, _)| at).try_for_each(|at| self.move_into(at))
+    }
+
     /// Moves what runs in the v2 directory into another hierarchy. What is forked by a process already moved is
     /// there from the start, so this comes to an end.
     fn move_into(&self, to: usize) -> Result<()> {

@@ -3,11 +3,14 @@
 //! Processor time and pressure are counted in every v2 group, without a controller, so they come from there even
 //! where all controllers are bound to v1.
 
+pub use protocol::stats::{CpuStats, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall};
+
 use crate::controller::{Controller, Version};
 use crate::dir::field;
 use crate::error::Result;
 use crate::group::{Group, GroupPart};
 use crate::limits::Limits;
+use crate::oom;
 
 /// What is used. A part that is not counted here is absent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,97 +25,6 @@ pub struct Stats {
     pub io: Option<IoStats>,
     /// Time lost by waiting. Kernel: built with PSI and not booted with `psi=0`.
     pub pressure: PressureStats,
-}
-
-/// Memory, in bytes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct MemoryStats {
-    /// In use: of processes, page cache and kernel.
-    pub current: u64,
-    /// The most that was in use. Kernel: v2 since 5.19.
-    pub peak: Option<u64>,
-    /// The limit.
-    pub limit: Option<u64>,
-    /// Memory of processes that no file is behind.
-    pub anonymous: u64,
-    /// Page cache.
-    pub file: u64,
-    /// Swap space in use, where it is counted.
-    pub swap: Option<u64>,
-}
-
-/// Processor time, in microseconds.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct CpuStats {
-    /// All.
-    pub usage: u64,
-    /// In user mode.
-    pub user: u64,
-    /// In the kernel.
-    pub system: u64,
-    /// How many periods passed while something wanted to run, where time is limited.
-    pub periods: Option<u64>,
-    /// In how many of them the quota was used up.
-    pub throttled_periods: Option<u64>,
-    /// For how long it had to wait.
-    pub throttled: Option<u64>,
-}
-
-/// Processes and threads.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct PidsStats {
-    /// Alive.
-    pub current: u64,
-    /// The limit.
-    pub limit: Option<u64>,
-    /// How often the limit has refused a new one.
-    pub refused: u64,
-}
-
-/// Block devices, all together.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct IoStats {
-    /// Bytes read.
-    pub read_bytes: u64,
-    /// Bytes written.
-    pub write_bytes: u64,
-    /// Reads.
-    pub reads: u64,
-    /// Writes.
-    pub writes: u64,
-}
-
-/// Time lost, by what was waited for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PressureStats {
-    /// For a processor.
-    pub cpu: Option<Pressure>,
-    /// For memory to be reclaimed or read back.
-    pub memory: Option<Pressure>,
-    /// For block devices.
-    pub io: Option<Pressure>,
-}
-
-/// `psi.rst`: time in which some or all of the processes that wanted to work could not.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Pressure {
-    /// Some waited.
-    pub some: Stall,
-    /// All waited.
-    pub full: Stall,
-}
-
-/// Time lost.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Stall {
-    /// Percent of the last ten seconds.
-    pub avg10: f64,
-    /// Percent of the last minute.
-    pub avg60: f64,
-    /// Percent of the last five minutes.
-    pub avg300: f64,
-    /// Microseconds since the group was made.
-    pub total: u64,
 }
 
 impl Stats {
@@ -138,20 +50,22 @@ fn memory(part: &GroupPart) -> Result<MemoryStats> {
     let number = |text: &str| text.trim().parse().unwrap_or(0);
     Ok(match part.version() {
         Version::V1 => MemoryStats {
-            current: number(&part.read("memory.usage_in_bytes")?),
-            peak: part.number("memory.max_usage_in_bytes"),
-            limit: limit(part, "memory.limit_in_bytes"),
-            anonymous: field(&text, "total_rss").unwrap_or(0),
-            file: field(&text, "total_cache").unwrap_or(0),
-            swap: field(&text, "total_swap"),
+            current_bytes: number(&part.read("memory.usage_in_bytes")?),
+            peak_bytes: part.number("memory.max_usage_in_bytes"),
+            limit_bytes: limit(part, "memory.limit_in_bytes"),
+            anonymous_bytes: field(&text, "total_rss").unwrap_or(0),
+            file_bytes: field(&text, "total_cache").unwrap_or(0),
+            swap_bytes: field(&text, "total_swap"),
+            oom_kills: oom::kills(part)?,
         },
         Version::V2 => MemoryStats {
-            current: number(&part.read("memory.current")?),
-            peak: part.number("memory.peak"),
-            limit: limit(part, "memory.max"),
-            anonymous: field(&text, "anon").unwrap_or(0),
-            file: field(&text, "file").unwrap_or(0),
-            swap: part.number("memory.swap.current"),
+            current_bytes: number(&part.read("memory.current")?),
+            peak_bytes: part.number("memory.peak"),
+            limit_bytes: limit(part, "memory.max"),
+            anonymous_bytes: field(&text, "anon").unwrap_or(0),
+            file_bytes: field(&text, "file").unwrap_or(0),
+            swap_bytes: part.number("memory.swap.current"),
+            oom_kills: oom::kills(part)?,
         },
     })
 }
@@ -161,19 +75,19 @@ fn cpu(group: &Group) -> Result<Option<CpuStats>> {
     let text = unified.read("cpu.stat")?;
     let number = |name| field(&text, name).unwrap_or(0);
     let mut stats = CpuStats {
-        usage: number("usage_usec"),
-        user: number("user_usec"),
-        system: number("system_usec"),
+        usage_micros: number("usage_usec"),
+        user_micros: number("user_usec"),
+        system_micros: number("system_usec"),
         periods: field(&text, "nr_periods"),
         throttled_periods: field(&text, "nr_throttled"),
-        throttled: field(&text, "throttled_usec"),
+        throttled_micros: field(&text, "throttled_usec"),
     };
     if let Some(part) = group.part(Controller::Cpu).filter(|part| part.version() == Version::V1) {
         let text = part.read("cpu.stat")?;
         stats.periods = field(&text, "nr_periods");
         stats.throttled_periods = field(&text, "nr_throttled");
         // Nanoseconds here.
-        stats.throttled = field(&text, "throttled_time").map(|time| time / 1000);
+        stats.throttled_micros = field(&text, "throttled_time").map(|time| time / 1000);
     }
     Ok(Some(stats))
 }
@@ -244,7 +158,7 @@ fn parse_pressure(text: &str) -> Option<Pressure> {
             avg10: value("avg10")?.parse().ok()?,
             avg60: value("avg60")?.parse().ok()?,
             avg300: value("avg300")?.parse().ok()?,
-            total: value("total")?.parse().ok()?,
+            total_micros: value("total")?.parse().ok()?,
         })
     };
     Some(Pressure { some: stall("some")?, full: stall("full").unwrap_or_default() })
@@ -267,7 +181,7 @@ mod tests {
     fn pressure_is_parsed() {
         let text = "some avg10=1.50 avg60=0.20 avg300=0.00 total=77\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=7\n";
         let parsed = parse_pressure(text).unwrap();
-        assert_eq!((parsed.some.avg10, parsed.some.total, parsed.full.total), (1.5, 77, 7));
+        assert_eq!((parsed.some.avg10, parsed.some.total_micros, parsed.full.total_micros), (1.5, 77, 7));
         assert_eq!(parse_pressure("nonsense"), None);
     }
 }

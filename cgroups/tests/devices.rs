@@ -122,6 +122,6 @@ fn s23_huge_pages_are_limited_where_they_are() {
         assert_eq!(scene.cgroup2_file(&format!("hugetlb.{size}.max")).trim(), bytes.to_string());
         assert_eq!(scene.cgroup2_file(&format!("hugetlb.{size}.rsvd.max")).trim(), bytes.to_string());
     }
-    assert_eq!(scene.group.stats().unwrap().memory.unwrap().limit, Some(64 << 20));
+    assert_eq!(scene.group.stats().unwrap().memory.unwrap().limit_bytes, Some(64 << 20));
     scene.end();
 }

@@ -118,15 +118,19 @@ fn s23_groups_come_and_go_side_by_side() {
 fn s23_use_and_pressure_are_seen() {
     let mut scene = Scene::new(r#"{"memoryBytes":67108864,"swapBytes":0,"pids":10}"#);
     scene.start("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; while :; do sleep 1; done");
-    common::until("time used", || scene.group.stats().unwrap().cpu.unwrap().usage > 50_000);
+    common::until("time used", || scene.group.stats().unwrap().cpu.unwrap().usage_micros > 50_000);
     // The kernel sums these up every two seconds.
-    common::until("memory used", || scene.group.stats().unwrap().memory.unwrap().anonymous > 0);
+    common::until("memory used", || scene.group.stats().unwrap().memory.unwrap().anonymous_bytes > 0);
     let stats = scene.group.stats().unwrap();
     let memory = stats.memory.unwrap();
-    assert!(memory.current > 0 && memory.current <= 64 << 20, "{memory:?}");
+    assert!(memory.current_bytes > 0 && memory.current_bytes <= 64 << 20, "{memory:?}");
     assert!(stats.pids.unwrap().current >= 1);
     let cpu = stats.cpu.unwrap();
-    assert!(cpu.user + cpu.system > 0 && cpu.user + cpu.system <= cpu.usage + 10_000, "{cpu:?}");
+    assert!(
+        cpu.user_micros + cpu.system_micros > 0
+            && cpu.user_micros + cpu.system_micros <= cpu.usage_micros + 10_000,
+        "{cpu:?}"
+    );
     // Where the kernel knows pressure at all, the group does.
     let known = std::fs::read_to_string("/proc/pressure/memory").is_ok();
     assert_eq!(stats.pressure.memory.is_some() && stats.pressure.cpu.is_some(), known);

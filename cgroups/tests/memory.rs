@@ -34,9 +34,9 @@ fn s23_a_memory_limit_holds() {
     assert_eq!(wait(&process), killed());
     assert_eq!(little.group.oom_kills().unwrap(), Some(1));
     let memory = little.group.stats().unwrap().memory.unwrap();
-    assert_eq!(memory.limit, Some(16 << 20));
+    assert_eq!(memory.limit_bytes, Some(16 << 20));
     // The machine was not harmed: it never gave more. (Kernel 6.1 has memory.peak.)
-    assert!(memory.peak.unwrap() <= 16 << 20, "{memory:?}");
+    assert!(memory.peak_bytes.unwrap() <= 16 << 20, "{memory:?}");
     little.end();
 }
 
@@ -76,11 +76,11 @@ fn s23_a_memory_limit_is_raised_and_lowered_live_and_never_kills() {
     // Holds more than 8 MiB, then waits.
     let hold = "x=0123456789abcdef; while [ ${#x} -lt 8388608 ]; do x=$x$x; done; while :; do sleep 1; done";
     let process = scene.start(hold);
-    until("use of memory", || scene.group.stats().unwrap().memory.unwrap().anonymous > 8 << 20);
+    until("use of memory", || scene.group.stats().unwrap().memory.unwrap().anonymous_bytes > 8 << 20);
     // Growing goes on for a moment.
     std::thread::sleep(Duration::from_millis(300));
 
-    let limit = |scene: &Scene| scene.group.stats().unwrap().memory.unwrap().limit;
+    let limit = |scene: &Scene| scene.group.stats().unwrap().memory.unwrap().limit_bytes;
     for mebibytes in [128_u64, 48, 256] {
         let wanted = limits(&format!(r#"{{"memoryBytes":{},"swapBytes":0}}"#, mebibytes << 20));
         scene.group.update(&scene.machine, &wanted).unwrap();
@@ -90,7 +90,7 @@ fn s23_a_memory_limit_is_raised_and_lowered_live_and_never_kills() {
     let refused = scene.group.update(&scene.machine, &too_little).unwrap_err();
     assert!(matches!(refused, Error::MemoryInUse { limit: 6_291_456, .. }), "{refused}");
     let stats = scene.group.stats().unwrap();
-    assert_eq!(stats.memory.unwrap().limit, Some(256 << 20), "the old limit stays");
+    assert_eq!(stats.memory.unwrap().limit_bytes, Some(256 << 20), "the old limit stays");
     assert_eq!(stats.pids.unwrap().limit, None, "and no other was changed");
     assert!(!readable(&process.pidfd, Duration::from_millis(100)), "it runs on");
     assert_eq!(scene.group.oom_kills().unwrap(), Some(0));

@@ -36,7 +36,10 @@ fn s23_a_cpu_quota_throttles() {
     let throttled = |scene: &Scene| scene.group.stats().unwrap().cpu.unwrap().throttled_periods.unwrap();
     until("throttling", || throttled(&scene) >= 5);
     let cpu = scene.group.stats().unwrap().cpu.unwrap();
-    assert!(cpu.usage > 0 && cpu.throttled.unwrap() > 0 && cpu.periods.unwrap() >= 5, "{cpu:?}");
+    assert!(
+        cpu.usage_micros > 0 && cpu.throttled_micros.unwrap() > 0 && cpu.periods.unwrap() >= 5,
+        "{cpu:?}"
+    );
 
     // More than it can use: then the count stands still.
     scene.group.update(&scene.machine, &limits(r#"{"cpus":2,"cpuPeriodMicros":50000}"#)).unwrap();

@@ -175,6 +175,14 @@ pub enum Error {
         /// The step, and what the kernel said of it.
         source: Box<crate::rootfs::OverlayError>,
     },
+    /// The disk of a rootfs that has a size cannot be had.
+    #[error("cannot make the disk of rootfs {guid}")]
+    Disk {
+        /// Its guid.
+        guid: String,
+        /// The step, and why.
+        source: Box<crate::rootfs::DiskError>,
+    },
     /// No rootfs has this guid.
     #[error("no rootfs {0:?}")]
     UnknownRootfs(String),
@@ -305,6 +313,8 @@ impl Error {
         match self {
             Self::Kernel { source, .. } | Self::Write { source, .. } => kind_of(*source),
             Self::Overlay { source, .. } => kind_of(source.errno()),
+            Self::Disk { source, .. } if source.is_refusal() => ErrorKind::Invalid,
+            Self::Disk { source, .. } => source.errno().map_or(ErrorKind::Kernel, kind_of),
             Self::Read { source, .. } => Errno::from_io_error(source).map_or(ErrorKind::Corrupt, kind_of),
             Self::UnknownImage(_)
             | Self::UnknownRootfs(_)
@@ -345,6 +355,7 @@ impl Error {
         match self {
             Self::Kernel { source, .. } | Self::Write { source, .. } => Some(*source),
             Self::Overlay { source, .. } => Some(source.errno()),
+            Self::Disk { source, .. } => source.errno(),
             Self::Read { source, .. } => Errno::from_io_error(source),
             _ => None,
         }
@@ -363,7 +374,7 @@ impl Error {
             Self::Entry { .. } | Self::Layer { .. } => "unpack layer",
             Self::Read { .. } => "read archive",
             Self::Damaged { .. } => "read store",
-            Self::TooManyLayers { .. } | Self::Overlay { .. } => "mount rootfs",
+            Self::TooManyLayers { .. } | Self::Overlay { .. } | Self::Disk { .. } => "mount rootfs",
             Self::UnknownRootfs(_) | Self::NotARootfs(_) | Self::BadGuid(_) | Self::Lost(_) => {
                 "look up rootfs"
             }

@@ -5,7 +5,8 @@
 //! ├── rootfs.json             the record: written before anything else is there, removed last
 //! ├── upper/                  what was written; its root has the mode and owner of the image's root, and where the
 //! │                           rootfs has ids of its own, owners in here are those
-//! └── work/                   overlay's own
+//! ├── work/                   overlay's own
+//! └── disk.ext4               where it has a size: a file system in a file, with upper and work in it
 //! D/subcontainers/            while there is any: a private mount, so that no rootfs reaches other namespaces
 //! └── <guid>/                 the overlay, shared: mounts made beneath reach the namespaces cloned from it
 //!
@@ -15,6 +16,7 @@
 //! Whatever step either was killed at, [`Rootfs::destroy`] ends it: each step is skipped where its thing is gone.
 
 mod detach;
+mod disk;
 mod ids;
 mod overlay;
 mod point;
@@ -34,6 +36,7 @@ use crate::store::{Store, flock, now};
 use crate::tree::{open_dir, open_dir_at, remove_all, remove_dir, replace_file_at, text_names_in};
 use crate::{Digest, Error, Result};
 
+pub use disk::DiskError;
 use ids::RANGE;
 pub use overlay::OverlayError;
 pub(crate) use record::users;
@@ -53,6 +56,8 @@ pub struct Options {
     pub sandbox: Option<SandboxSettings>,
     /// The guid of the sandbox that it is in: it has that one's ids, and whoever destroys that one destroys it before.
     pub within: Option<String>,
+    /// Bytes on disk that what is written to it takes at most, 16 MiB to 16 TiB, see [`Rootfs::usage`].
+    pub size: Option<u64>,
 }
 
 /// A writable tree over an image. Dropping this changes nothing on disk; [`Rootfs::destroy`] does.
@@ -74,6 +79,8 @@ impl Rootfs {
         let guid = options.guid.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         record::check_guid(&guid)?;
         let failed = |step| Error::kernel(step, format!("rootfs {guid}"));
+        let disk = |source| Error::Disk { guid: guid.clone(), source: Box::new(source) };
+        options.size.map_or(Ok(()), disk::check).map_err(disk)?;
         let dirs = &store.dirs;
         let (dir, record) = {
             // Until the record is there, nothing else would keep a gc from taking the image's layers.
@@ -101,6 +108,7 @@ impl Rootfs {
                 ids,
                 sandbox: options.sandbox,
                 within: options.within,
+                size: options.size,
                 mounts: Vec::new(),
                 met_others: false,
             };
@@ -241,6 +249,27 @@ impl Rootfs {
         self.record.ids
     }
 
+    /// How many bytes on disk what is written to it takes at most, if that is limited.
+    pub fn size(&self) -> Option<u64> {
+        self.record.size
+    }
+
+    /// How many of the bytes of its size are in use; nothing where it has none, or is not mounted.
+    pub fn usage(&self) -> Result<Option<u64>> {
+        let failed = Error::kernel("look at", format!("rootfs {}", self.record.guid));
+        let used = || {
+            if self.record.size.is_none() {
+                return Ok(None);
+            }
+            let Some(root) = mount_at(&self.path())? else { return Ok(None) };
+            // An overlay answers for the file system that it writes to.
+            let fs = rustix::fs::fstatfs(&root)?;
+            let used = u64::saturating_sub(fs.f_blocks, fs.f_bfree);
+            Ok(Some(used.saturating_mul(u64::try_from(fs.f_bsize).unwrap_or(0))))
+        };
+        used().map_err(failed)
+    }
+
     /// Where it is mounted, in the host's mount namespace.
     pub fn path(&self) -> PathBuf {
         self.data_dir.join("subcontainers").join(&self.record.guid)
@@ -314,13 +343,15 @@ impl Rootfs {
             Err(errno) if !absent(errno) => return Err(failed("remove mount point of")(errno)),
             _ => {}
         }
-        if data_dir.join("ids").exists() {
+        let sized = dir.as_ref().is_some_and(disk::is_in);
+        if sized || data_dir.join("ids").exists() {
             overlay::clear(&data_dir.join("subcontainers"), guid).map_err(failed("unmount layers of"))?;
         }
         point::release(data_dir).map_err(failed("release mount point of"))?;
         let Some(dir) = dir else {
             return ids::give_back(data_dir, guid).map_err(failed("give back ids of"));
         };
+        disk::remove(&dir).map_err(failed("remove disk of"))?;
         remove_work(&dir).map_err(failed("remove work directory of"))?;
         remove_dir(&dir, "upper").map_err(failed("remove contents of"))?;
         ids::give_back(data_dir, guid).map_err(failed("give back ids of"))?;
@@ -350,15 +381,26 @@ impl Rootfs {
         let record = &self.record;
         let failed = |step| Error::kernel(step, format!("rootfs {}", record.guid));
         let lowers = self.open_layers()?;
+        let features = Features::get();
+        let point = point::attach(&self.data_dir).map_err(failed("prepare mount point of"))?;
+        let disk = match record.size {
+            Some(size) => Some(
+                disk::Mounted::new(&self.dir, size, record.throwaway, &point, &record.guid, features)
+                    .map_err(|source| Error::Disk { guid: record.guid.clone(), source: Box::new(source) })?,
+            ),
+            None => None,
+        };
+        let base = disk.as_ref().map(|disk| disk.root()).transpose().map_err(failed("open disk of"))?;
+        let base = base.as_ref().unwrap_or(&self.dir);
         let (upper, work) = if new {
-            let upper = make_dir(&self.dir, "upper").map_err(failed("create upper directory of"))?;
+            let upper = make_dir(base, "upper").map_err(failed("create upper directory of"))?;
             self.dress(&upper, &lowers).map_err(failed("set mode and owner of"))?;
-            (upper, make_dir(&self.dir, "work").map_err(failed("create work directory of"))?)
+            (upper, make_dir(base, "work").map_err(failed("create work directory of"))?)
         } else {
             // Killed before it was mounted for the first time, it may lack them.
             let parts = ["upper", "work"].map(|name| {
-                let missing = open_dir_at(&self.dir, name).is_err();
-                let part = if missing { make_dir(&self.dir, name) } else { open_dir_at(&self.dir, name) };
+                let missing = open_dir_at(base, name).is_err();
+                let part = if missing { make_dir(base, name) } else { open_dir_at(base, name) };
                 part.map(|part| (part, missing))
             });
             let [upper, work] = parts;
@@ -372,13 +414,11 @@ impl Rootfs {
             }
             (upper, work)
         };
-        let point = point::attach(&self.data_dir).map_err(failed("prepare mount point of"))?;
         match rustix::fs::mkdirat(&point, record.guid.as_str(), Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed("create mount point of")(errno)),
         }
         let lowers: Vec<&OwnedFd> = self.distinct().into_iter().rev().map(|index| &lowers[index]).collect();
-        let features = Features::get();
         let seen = match record.ids {
             Some(first) => Some(
                 overlay::Seen::new(&lowers, first, &point, &record.guid, features)

@@ -19,6 +19,7 @@
 //! | [`process`], [`caps`] | `close_range`, `execveat`, keyrings; capabilities by name |
 //! | [`seccomp`] | system call filters, as the kernel takes them |
 //! | [`memfd`] | sealed memory files |
+//! | [`loopdev`] | a file as a block device |
 //! | [`kernel`] | which of the newer calls this kernel has |
 //! | [`errno`] | `ENOENT` for 2 |
 //!
@@ -31,6 +32,7 @@ pub mod caps;
 pub mod errno;
 pub mod fsids;
 pub mod kernel;
+pub mod loopdev;
 pub mod memfd;
 pub mod mount;
 pub mod mounts;

@@ -62,6 +62,12 @@ impl Procfs {
         Ok(Self { root })
     }
 
+    /// The handle on its root.
+    #[must_use]
+    pub fn into_root(self) -> OwnedFd {
+        self.root
+    }
+
     /// The directory of a process.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub mod process;
 pub mod sandbox;
 pub mod schema;
 pub mod session;
+pub mod stats;
 pub mod subcontainer;
 
 mod data;

@@ -37,6 +37,34 @@ pub struct CommandOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub user: Option<String>,
+    /// The file mode creation mask, 0 to 0o777. Default: the launch's, else 0o022.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub umask: Option<u32>,
+    /// Limits of each process, by the names of `setrlimit(2)` in small letters: `nofile`, `nproc`, `core`, … Default
+    /// for a name that is absent: the launch's, else one that does not depend on who runs the host (`nofile` is
+    /// 1024:524288). A hard limit above the host's own needs `CAP_SYS_RESOURCE` there, and no user namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[ts(optional, as = "Option<_>")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// How early the kernel kills it when memory runs out, -1000 (never) to 1000 (first). Default: the launch's, else
+    /// 0. Less than the host's own needs `CAP_SYS_RESOURCE` there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A limit of a process; -1 is no limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ulimit {
+    /// What holds; the process can raise it up to the hard one.
+    #[ts(type = "number")]
+    pub soft: i64,
+    /// Default: the soft one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub hard: Option<i64>,
 }
 
 /// What a process of `spawn` or `launch` gets as its standard streams.
@@ -139,6 +167,18 @@ pub struct Allowed {
     /// Its network.
     #[serde(default)]
     pub network: Network,
+    /// The file mode creation mask, if it was given at launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub umask: Option<u32>,
+    /// Limits of each process that were given at launch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[ts(optional, as = "Option<_>")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// How early the kernel kills it, if that was given at launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub oom_score_adj: Option<i32>,
 }
 
 /// Parameters of `subcontainer.launch`: starts the leader, PID 1 inside.

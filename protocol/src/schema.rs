@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::error::ErrorData;
 use crate::subcontainer::Empty;
-use crate::{file, image, process, sandbox, session, subcontainer};
+use crate::{file, image, process, sandbox, session, stats, subcontainer};
 
 pub use json::json_schema;
 pub use typescript::typescript;
@@ -137,9 +137,13 @@ pub const METHODS: &[Method] = &[
         "subcontainer.inspect",
         "Describes one subcontainer.",
     ),
-    method::<subcontainer::GuidParams, subcontainer::StatsResult>(
+    method::<subcontainer::GuidParams, stats::StatsResult>(
         "subcontainer.stats",
         "Says what everything inside uses together.",
+    ),
+    method::<subcontainer::UpdateParams, subcontainer::UpdateResult>(
+        "subcontainer.update",
+        "Changes limits while it runs.",
     ),
     method::<subcontainer::GuidParams, Empty>(
         "subcontainer.detach",

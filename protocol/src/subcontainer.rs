@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::limits::Limits;
 use crate::network::NetworkInfo;
 use crate::process::{Allowed, Outcome};
 
@@ -34,6 +35,12 @@ pub struct CreateFsParams {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub sandbox: Option<String>,
+    /// Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
+    /// fail with `ENOSPC`. It is a file system of its own then, in a file, which needs some of that for itself (4 MiB
+    /// and a thirtieth). Absent: as much as the machine's disk has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub rootfs_size: Option<u64>,
 }
 
 /// How many ids a user namespace of ours has.
@@ -57,6 +64,25 @@ pub struct CreateFsResult {
 pub struct GuidParams {
     /// The subcontainer.
     pub guid: String,
+}
+
+/// Parameters of `subcontainer.update`: changes limits while it runs.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateParams {
+    /// The subcontainer.
+    pub guid: String,
+    /// What changes; what is absent stays. 2^53 - 1 takes a limit away. Less memory than is in use is refused, and memory
+    /// where it has not been counted since the launch, which is where that named no limit at all.
+    pub limits: Limits,
+}
+
+/// Result of `subcontainer.update`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateResult {
+    /// What holds now.
+    pub limits: Limits,
 }
 
 /// A result with nothing in it.
@@ -258,6 +284,10 @@ pub struct SubcontainerInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub sandbox: Option<String>,
+    /// Bytes on the machine's disk that what is written to it takes at most, if that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub rootfs_size: Option<u64>,
     /// What it is doing.
     pub state: RunState,
     /// Its mounts, in the order they were made.
@@ -270,18 +300,4 @@ pub struct SubcontainerInfo {
 pub struct ListResult {
     /// Every subcontainer of this host, oldest first.
     pub subcontainers: Vec<SubcontainerInfo>,
-}
-
-/// Result of `subcontainer.stats`: what everything inside uses together.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
-#[serde(rename_all = "camelCase")]
-pub struct StatsResult {
-    /// Processes alive.
-    pub processes: u32,
-    /// Processor time used by the processes alive, in microseconds.
-    #[ts(type = "number")]
-    pub cpu_micros: u64,
-    /// Proportional set size of the processes alive, in bytes.
-    #[ts(type = "number")]
-    pub memory_bytes: u64,
 }

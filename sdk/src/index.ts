@@ -28,6 +28,7 @@ export type {
   HelloResult,
   ImageConfig,
   ImageInfo,
+  Limits,
   Methods,
   Outcome,
   RemovedResult,
@@ -73,4 +74,11 @@ export { SubContainer } from "./subcontainer/index.ts";
 export { SubContainerLazy } from "./subcontainer/lazy.ts";
 export { SubContainerOwned } from "./subcontainer/owned.ts";
 export { SubContainerRc } from "./subcontainer/rc.ts";
-export type { Abort, Exec, ExecFail, ImageOptions, RunCommand } from "./subcontainer/subcontainer.ts";
+export type {
+  Abort,
+  Exec,
+  ExecFail,
+  ImageOptions,
+  RunCommand,
+  WatchOptions,
+} from "./subcontainer/subcontainer.ts";

@@ -132,6 +132,7 @@ impl From<volumes::Error> for Failure {
 impl From<cgroups::Error> for Failure {
     fn from(error: cgroups::Error) -> Self {
         let refused = error.is_refusal();
+        let in_use = matches!(error, cgroups::Error::MemoryInUse { .. });
         let subject = error.to_string();
         let mut failure = Self {
             kind: ErrorKind::Invalid,
@@ -140,7 +141,9 @@ impl From<cgroups::Error> for Failure {
             cause: Some(error.into()),
             told: true,
         };
-        if !refused {
+        if in_use {
+            failure.kind = ErrorKind::Busy;
+        } else if !refused {
             failure.kind = failure.errno().map_or(ErrorKind::Kernel, kind_of);
         }
         failure

@@ -26,7 +26,7 @@ use crate::test::rust::count;
 use crate::{checks, place, say, setup};
 
 const KERNEL: &str = "6.1.";
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4", "overlay"];
+const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4", "overlay", "loop"];
 
 /// `cargo xtask guest`.
 pub(crate) fn run() -> Result<()> {
@@ -181,7 +181,7 @@ for program in /tests/*; do
   echo "guest: $program"
   timeout 300 $program --test-threads=1 --show-output 2>&1 || echo "guest: $program ended with $?"
 done
-for script in life bind; do
+for script in life limits bind; do
   echo "guest: $script by command line"
   if sh -eux /$script; then echo "test result: ok. 1 passed; 0 failed; 0 ignored"
   else echo "test $script by command line ... FAILED"; echo "test result: FAILED. 0 passed; 1 failed; 0 ignored"; fi
@@ -220,6 +220,48 @@ sleep 1
 [ -z "$(ls /run/start-container 2>/dev/null)" ]
 "#;
 
+/// Limits with every controller on v2, changed while it runs; a rootfs with a size, where an overlay takes no detached
+/// mount.
+const LIMITS: &str = r#"
+export START_CONTAINER_DATA_DIR=/data
+before="$(cat /proc/self/mountinfo | wc -l) $(find /sys/fs/cgroup -mindepth 1 -type d | wc -l)"
+inside() { start-container subcontainer exec $rootfs "$@"; }
+stats() { start-container --json subcontainer stats $rootfs; }
+bomb='x=0123456789abcdef; while :; do x=$x$x; done'
+rootfs=$(start-container subcontainer create-fs busybox --rootfs-size 32m)
+start-container subcontainer launch --memory 48m --swap 0 --ulimit nofile=64:128 --oom-score-adj 100 $rootfs &
+leader=$!
+until inside true 2>/dev/null; do sleep 0.1; done
+[ "$(inside sh -c 'ulimit -n; cat /proc/self/oom_score_adj' | tr '\n' ' ')" = "64 100 " ]
+inside sh -c 'cat /dev/zero > /full' && false
+size=$(inside stat -c %s /full)
+[ $size -gt 20000000 ] && [ $size -lt 33554432 ]
+inside rm /full
+inside sh -c "$bomb" && false || [ $? = 137 ]
+stats | grep -q '"limitBytes":50331648.*"oomKills":1'
+stats | grep -q '"rootfs":{"usedBytes":[0-9]*,"sizeBytes":33554432}'
+start-container subcontainer update $rootfs --memory 32m --swap 0 --pids-limit 20 --cpus 0.5
+stats | grep -q '"limitBytes":33554432' && stats | grep -q '"pids":{"current":1,"limit":20'
+inside sh -c "$bomb" && false || [ $? = 137 ]
+start-container subcontainer update $rootfs --pids-limit -1
+stats | grep -q '"pids":{"current":1,"refused":0}'
+start-container subcontainer destroy-fs $rootfs
+wait $leader || true
+rootfs=$(start-container subcontainer create-fs busybox)
+start-container subcontainer launch $rootfs sleep 1000 &
+leader=$!
+until inside true 2>/dev/null; do sleep 0.1; done
+start-container subcontainer update $rootfs --memory 32m && false
+start-container subcontainer update $rootfs --pids-limit 3
+inside sh -c 'for i in 1 2 3 4 5; do sleep 1 & done' && false
+stats | grep -q '"pids":{"current":[0-9]*,"limit":3,"refused":[1-9]'
+start-container subcontainer destroy-fs $rootfs
+wait $leader || true
+sleep 1
+[ "$(cat /proc/self/mountinfo | wc -l) $(find /sys/fs/cgroup -mindepth 1 -type d | wc -l)" = "$before" ]
+[ -z "$(cat /sys/block/loop*/loop/backing_file 2>/dev/null)" ]
+"#;
+
 /// An id-mapped, read-only mount.
 const BIND: &str = r#"
 mkdir -p /source /target
@@ -233,9 +275,44 @@ umount /target
 
 /// Programs that the tests run and that busybox's applets do not quite replace: some look at their own name.
 const PROGRAMS: &[&str] = &[
-    "bash", "cat", "chmod", "chown", "cp", "dash", "dd", "echo", "env", "false", "find", "grep", "id",
-    "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nsenter", "printf", "readlink", "rm",
-    "rmdir", "sed", "seq", "setsid", "sleep", "stat", "tail", "tar", "touch", "true", "umount", "unshare",
+    "bash",
+    "cat",
+    "chmod",
+    "chown",
+    "cp",
+    "dash",
+    "dd",
+    "echo",
+    "env",
+    "false",
+    "find",
+    "grep",
+    "id",
+    "kill",
+    "ln",
+    "ls",
+    "mkdir",
+    "mkfifo",
+    "mkfs.ext4",
+    "mknod",
+    "mount",
+    "mv",
+    "nsenter",
+    "printf",
+    "readlink",
+    "rm",
+    "rmdir",
+    "sed",
+    "seq",
+    "setsid",
+    "sleep",
+    "stat",
+    "tail",
+    "tar",
+    "touch",
+    "true",
+    "umount",
+    "unshare",
 ];
 
 fn disk(directory: &Path) -> Result<PathBuf> {
@@ -250,6 +327,7 @@ fn disk(directory: &Path) -> Result<PathBuf> {
     fs::write(root.path().join("etc/group"), "root:x:0:\n")?;
     executable(&root.path().join("init"), RUN_ALL)?;
     fs::write(root.path().join("life"), LIFE)?;
+    fs::write(root.path().join("limits"), LIMITS)?;
     fs::write(root.path().join("bind"), BIND)?;
     fs::copy(busybox::archive(), root.path().join("busybox.tar"))?;
 
@@ -262,8 +340,10 @@ fn disk(directory: &Path) -> Result<PathBuf> {
         programs.push((program, root.path().join("tests").join(name)));
     }
     for name in PROGRAMS {
-        if let Some(path) =
-            ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(name)).into_iter().find(|path| path.exists())
+        if let Some(path) = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+            .map(|dir| Path::new(dir).join(name))
+            .into_iter()
+            .find(|path| path.exists())
         {
             programs.push((path, root.path().join("bin").join(name)));
         }

@@ -40,6 +40,9 @@ pub(super) struct Record {
     /// The guid of the sandbox that it is in, whose ids it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) within: Option<String>,
+    /// Bytes on disk that what is written takes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<u64>,
     pub(super) mounts: Vec<Mount>,
     /// Something was mounted in it once: what ran there may have met others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -74,6 +74,14 @@ pub enum Op {
     /// Moves itself into a group: a write to its open `tasks` or `cgroup.procs`. Who opened that file decides whether it
     /// may.
     JoinCgroup(Arc<OwnedFd>),
+    /// Writes its own `oom_score_adj`. Comes before [`Op::Credentials`]; less than before needs `CAP_SYS_RESOURCE`.
+    /// Whoever shares the memory until `execve` keeps his: the kernel passes over a child of vfork's.
+    OomScoreAdj {
+        /// The root of a procfs of our pid namespace or one above.
+        proc: Arc<OwnedFd>,
+        /// -1000 to 1000.
+        score: i32,
+    },
     /// `mount_setattr(2)` on `/`, recursively: `MS_PRIVATE`, `MS_SLAVE`.
     RootPropagation(u64),
     /// `chdir(2)` into the mount that becomes the root.
@@ -142,6 +150,17 @@ impl Op {
             }
             Self::NewNamespaces(namespaces) => one(op::NEW_NAMESPACES, *namespaces),
             Self::JoinCgroup(file) => one(op::JOIN_CGROUP, descriptors.number(file)),
+            Self::OomScoreAdj { proc, score } => {
+                let text = score.to_string();
+                [
+                    op::OOM_SCORE_ADJ,
+                    descriptors.number(proc),
+                    to.bytes(text.as_bytes()),
+                    text.len() as u64,
+                    0,
+                    0,
+                ]
+            }
             Self::RootPropagation(propagation) => one(op::ROOT_PROPAGATION, *propagation),
             Self::EnterRoot(path) | Self::WorkingDirectory(path) => one(op::CHDIR, to.string(path)),
             Self::Mount { source: Mounted::Tree(tree), target } => {
@@ -206,6 +225,7 @@ impl fmt::Display for Op {
             Self::JoinNamespaces { .. } => f.write_str("join namespaces"),
             Self::NewNamespaces(_) => f.write_str("create namespaces"),
             Self::JoinCgroup(_) => f.write_str("join control group"),
+            Self::OomScoreAdj { score, .. } => write!(f, "set oom score adjustment {score}"),
             Self::RootPropagation(_) => f.write_str("set propagation of mounts"),
             Self::EnterRoot(path) => write!(f, "enter rootfs {}", path.to_string_lossy()),
             Self::Mount { source: Mounted::New { fs, .. }, target } => {

@@ -478,6 +478,14 @@ export type Allowed = {
   limits?: Limits;
   /** Its network. */
   network: Network;
+  /** The file mode creation mask, if it was given at launch. */
+  umask?: number;
+  /** Limits of each process that were given at launch. */
+  ulimits?: {
+    [key in string]: Ulimit;
+  };
+  /** How early the kernel kills it, if that was given at launch. */
+  oomScoreAdj?: number;
 };
 
 /**
@@ -495,6 +503,21 @@ export type CommandOptions = {
    * image's user, else root.
    */
   user?: string;
+  /** The file mode creation mask, 0 to 0o777. Default: the launch's, else 0o022. */
+  umask?: number;
+  /**
+   * Limits of each process, by the names of `setrlimit(2)` in small letters: `nofile`, `nproc`, `core`, … Default
+   * for a name that is absent: the launch's, else one that does not depend on who runs the host (`nofile` is
+   * 1024:524288). A hard limit above the host's own needs `CAP_SYS_RESOURCE` there, and no user namespace.
+   */
+  ulimits?: {
+    [key in string]: Ulimit;
+  };
+  /**
+   * How early the kernel kills it when memory runs out, -1000 (never) to 1000 (first). Default: the launch's, else
+   * 0. Less than the host's own needs `CAP_SYS_RESOURCE` there.
+   */
+  oomScoreAdj?: number;
 };
 
 /**
@@ -704,6 +727,16 @@ export type TerminalSize = {
 };
 
 /**
+ * A limit of a process; -1 is no limit.
+ */
+export type Ulimit = {
+  /** What holds; the process can raise it up to the hard one. */
+  soft: number;
+  /** Default: the soft one. */
+  hard?: number;
+};
+
+/**
  * Parameters of `subcontainer.wait`.
  */
 export type WaitParams = {
@@ -893,6 +926,151 @@ export type SubscribeParams = {
   guid?: string;
 };
 
+// stats
+
+/**
+ * Processor time, in microseconds.
+ */
+export type CpuStats = {
+  /** All. */
+  usageMicros: number;
+  /** In user mode. */
+  userMicros: number;
+  /** In the kernel. */
+  systemMicros: number;
+  /** How many periods passed while something wanted to run, where time is limited. */
+  periods?: number;
+  /** In how many of them the quota was used up. */
+  throttledPeriods?: number;
+  /** For how long it had to wait. */
+  throttledMicros?: number;
+};
+
+/**
+ * Block devices, all together.
+ */
+export type IoStats = {
+  /** Bytes read. */
+  readBytes: number;
+  /** Bytes written. */
+  writeBytes: number;
+  /** Reads. */
+  reads: number;
+  /** Writes. */
+  writes: number;
+};
+
+/**
+ * Memory, in bytes.
+ */
+export type MemoryStats = {
+  /** In use: of processes, page cache and kernel. */
+  currentBytes: number;
+  /** The most that was in use. Kernel: v2 since 5.19. */
+  peakBytes?: number;
+  /** The limit, if there is one. */
+  limitBytes?: number;
+  /** Memory of processes that no file is behind. */
+  anonymousBytes: number;
+  /** Page cache. */
+  fileBytes: number;
+  /** Swap space in use, where it is counted. */
+  swapBytes?: number;
+  /** Processes that the kernel has killed for want of memory. */
+  oomKills: number;
+};
+
+/**
+ * Processes and threads.
+ */
+export type PidsStats = {
+  /** Alive. */
+  current: number;
+  /** The limit, if there is one. */
+  limit?: number;
+  /** How often the limit has refused a new one. */
+  refused: number;
+};
+
+/**
+ * `psi.rst`: time in which some or all of the processes that wanted to work could not.
+ */
+export type Pressure = {
+  /** Some waited. */
+  some: Stall;
+  /** All waited. */
+  full: Stall;
+};
+
+/**
+ * Time lost, by what was waited for.
+ */
+export type PressureStats = {
+  /** For a processor. */
+  cpu?: Pressure;
+  /** For memory to be reclaimed or read back. */
+  memory?: Pressure;
+  /** For block devices. */
+  io?: Pressure;
+};
+
+/**
+ * What was written to a rootfs that has a size.
+ */
+export type RootfsStats = {
+  /** Bytes in use, those that the file system needs for itself included. */
+  usedBytes: number;
+  /** Bytes at most. */
+  sizeBytes: number;
+};
+
+/**
+ * Time lost.
+ */
+export type Stall = {
+  /** Percent of the last ten seconds. */
+  avg10: number;
+  /** Percent of the last minute. */
+  avg60: number;
+  /** Percent of the last five minutes. */
+  avg300: number;
+  /** Microseconds since the launch. */
+  totalMicros: number;
+};
+
+/**
+ * Result of `subcontainer.stats`: what everything inside uses together.
+ *
+ * Time and pressure are counted wherever a container runs. `memory`, `pids` and `io` are counted where the container
+ * has limits of any kind, and where the machine's controllers are on cgroup v2 and in use for another container.
+ */
+export type StatsResult = {
+  /** Processes alive. */
+  processes: number;
+  /** Processor time used since the launch, in microseconds, by those that have ended too. */
+  cpuMicros: number;
+  /**
+   * Memory in use, in bytes: what is charged to the container where that is counted (`memory.currentBytes`), else
+   * the proportional set size of the processes alive, in which page cache that nobody has mapped is missing.
+   */
+  memoryBytes: number;
+  /** Memory, where it is counted. */
+  memory?: MemoryStats;
+  /** Processor time in parts; absent while nothing runs. */
+  cpu?: CpuStats;
+  /** Processes and threads, where they are counted. */
+  pids?: PidsStats;
+  /** Block devices, where they are counted. */
+  io?: IoStats;
+  /**
+   * Time lost by waiting. In it is what this kernel measures: none where it was built without PSI or booted with
+   * `psi=0`.
+   */
+  pressure?: PressureStats;
+  /** The rootfs, if it has a size of its own and is mounted. */
+  rootfs?: RootfsStats;
+};
+
 // subcontainer
 
 /**
@@ -914,6 +1092,12 @@ export type CreateFsParams = {
   userns?: boolean;
   /** The sandbox that it is in: its user namespace, network, `/dev` and `/sys` are that one's, and it ends with it. */
   sandbox?: string;
+  /**
+   * Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
+   * fail with `ENOSPC`. It is a file system of its own then, in a file, which needs some of that for itself (4 MiB
+   * and a thirtieth). Absent: as much as the machine's disk has.
+   */
+  rootfsSize?: number;
 };
 
 /**
@@ -1056,18 +1240,6 @@ export type RunState = {
 };
 
 /**
- * Result of `subcontainer.stats`: what everything inside uses together.
- */
-export type StatsResult = {
-  /** Processes alive. */
-  processes: number;
-  /** Processor time used by the processes alive, in microseconds. */
-  cpuMicros: number;
-  /** Proportional set size of the processes alive, in bytes. */
-  memoryBytes: number;
-};
-
-/**
  * A subcontainer, as `list` and `inspect` show it.
  */
 export type SubcontainerInfo = {
@@ -1087,6 +1259,8 @@ export type SubcontainerInfo = {
   firstId?: number;
   /** The sandbox that it is in. */
   sandbox?: string;
+  /** Bytes on the machine's disk that what is written to it takes at most, if that is limited. */
+  rootfsSize?: number;
   /** What it is doing. */
   state: RunState;
   /** Its mounts, in the order they were made. */
@@ -1101,6 +1275,27 @@ export type UnmountParams = {
   guid: string;
   /** Where the mount is, inside. */
   mountpoint: string;
+};
+
+/**
+ * Parameters of `subcontainer.update`: changes limits while it runs.
+ */
+export type UpdateParams = {
+  /** The subcontainer. */
+  guid: string;
+  /**
+   * What changes; what is absent stays. 2^53 - 1 takes a limit away. Less memory than is in use is refused, and memory
+   * where it has not been counted since the launch, which is where that named no limit at all.
+   */
+  limits: Limits;
+};
+
+/**
+ * Result of `subcontainer.update`.
+ */
+export type UpdateResult = {
+  /** What holds now. */
+  limits: Limits;
 };
 
 // methods
@@ -1147,6 +1342,8 @@ export type Methods = {
   "subcontainer.inspect": { params: GuidParams; result: SubcontainerInfo };
   /** Says what everything inside uses together. */
   "subcontainer.stats": { params: GuidParams; result: StatsResult };
+  /** Changes limits while it runs. */
+  "subcontainer.update": { params: UpdateParams; result: UpdateResult };
   /** Lets it outlive this connection, which owned it. */
   "subcontainer.detach": { params: GuidParams; result: Empty };
   /** Makes this connection the owner of a detached subcontainer. */

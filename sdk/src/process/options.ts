@@ -12,6 +12,18 @@ export interface CommandOptions {
   cwd?: string | undefined;
   /** `name`, `uid`, `name:group` or `uid:gid`, looked up inside. Default: the image's, else root. */
   user?: string | undefined;
+  /** The file mode creation mask. Default: that of the launch, else 0o022. */
+  umask?: number | undefined;
+  /**
+   * Limits of each process, by the names of `setrlimit(2)` in small letters (`nofile`, `nproc`, `core`, …); -1 is none.
+   * Default for each: that of the launch, else one that does not depend on who runs the host.
+   */
+  ulimits?: { readonly [name in string]?: wire.Ulimit | undefined } | undefined;
+  /**
+   * How early the kernel kills it when memory runs out, -1000 to 1000. Default: that of the launch, else 0. Less than
+   * the host's own is refused where the host lacks `CAP_SYS_RESOURCE`.
+   */
+  oomScoreAdj?: number | undefined;
 }
 
 /** How long a command may run, and what ends it. */
@@ -53,8 +65,7 @@ export const MAX_BUFFER: number = 8 * 1024 * 1024;
 
 /** The wire's form of the options, or undefined when there are none. */
 export function commandOptions(options: CommandOptions): wire.CommandOptions | undefined {
-  const { env, cwd, user } = options;
-  if (env === undefined && cwd === undefined && user === undefined) return undefined;
+  const { env, cwd, user, umask, ulimits, oomScoreAdj } = options;
   const out: wire.CommandOptions = {};
   if (env !== undefined) {
     const set: Record<string, string> = {};
@@ -64,7 +75,14 @@ export function commandOptions(options: CommandOptions): wire.CommandOptions | u
   }
   if (cwd !== undefined) out.cwd = cwd;
   if (user !== undefined) out.user = user;
-  return out;
+  if (umask !== undefined) out.umask = umask;
+  if (ulimits !== undefined) {
+    const set: Record<string, wire.Ulimit> = {};
+    for (const [name, limit] of Object.entries(ulimits)) if (limit !== undefined) set[name] = limit;
+    out.ulimits = set;
+  }
+  if (oomScoreAdj !== undefined) out.oomScoreAdj = oomScoreAdj;
+  return Object.keys(out).length === 0 ? undefined : out;
 }
 
 /** The standard streams, one by one. */

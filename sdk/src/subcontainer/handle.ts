@@ -2,19 +2,20 @@
  * What the owning and the counted handle have in common: every call, refused once the handle is given up.
  */
 import "../polyfill.ts";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DestroyedError } from "../errors.ts";
 import type { Content, Files, WriteOptions } from "../files/files.ts";
-import type { StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
+import type { Limits, StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import { toWire } from "../mounts/options.ts";
-import type { StdioOptions } from "../process/options.ts";
+import { milliseconds, type StdioOptions } from "../process/options.ts";
 import type { Process } from "../process/process.ts";
 import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
 import * as commands from "./commands.ts";
 import type { Core } from "./core.ts";
 import type { SubContainerOwned } from "./owned.ts";
 import type { SubContainerRc } from "./rc.ts";
-import type { Abort, Exec, ExecFail, RunCommand, SubContainer } from "./subcontainer.ts";
+import type { Abort, Exec, ExecFail, RunCommand, SubContainer, WatchOptions } from "./subcontainer.ts";
 
 /** Milliseconds that `exec` allows when nobody says how long. */
 const EXEC_TIMEOUT = 30_000;
@@ -123,6 +124,26 @@ export abstract class Handle implements SubContainer {
   async stats(): Promise<StatsResult> {
     const core = this.#enter("stats");
     return core.host.request("subcontainer.stats", { guid: core.guid });
+  }
+
+  async *watchStats(options: WatchOptions = {}): AsyncGenerator<StatsResult, void, undefined> {
+    const interval = milliseconds(options.interval ?? 1000, "interval");
+    const { signal } = options;
+    while (!signal?.aborted) {
+      const stats = await this.stats();
+      if (stats.processes === 0) return;
+      yield stats;
+      await sleep(interval, undefined, signal ? { signal } : {}).catch(() => {});
+    }
+  }
+
+  async update(options: { limits: Limits }): Promise<Limits> {
+    const core = this.#enter("update");
+    const { limits } = await core.host.request("subcontainer.update", {
+      guid: core.guid,
+      limits: options.limits,
+    });
+    return limits;
   }
 
   hold(): () => Promise<void> {

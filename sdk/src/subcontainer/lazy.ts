@@ -5,12 +5,12 @@ import "../polyfill.ts";
 import type { HostConnection } from "../client/host-connection.ts";
 import { DestroyedError } from "../errors.ts";
 import { type Content, Files, type WriteOptions } from "../files/files.ts";
-import type { StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
+import type { Limits, StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import type { Process } from "../process/process.ts";
 import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
 import { SubContainerOwned } from "./owned.ts";
-import type { Abort, Exec, ExecFail, ImageOptions } from "./subcontainer.ts";
+import type { Abort, Exec, ExecFail, ImageOptions, WatchOptions } from "./subcontainer.ts";
 
 /** See the module. One that was never used has nothing to destroy. */
 export class SubContainerLazy implements AsyncDisposable {
@@ -131,6 +131,16 @@ export class SubContainerLazy implements AsyncDisposable {
   /** See `SubContainer.stats`. */
   async stats(): Promise<StatsResult> {
     return (await this.eager()).stats();
+  }
+
+  /** See `SubContainer.watchStats`. */
+  async *watchStats(options?: WatchOptions): AsyncGenerator<StatsResult, void, undefined> {
+    yield* (await this.eager()).watchStats(options);
+  }
+
+  /** See `SubContainer.update`. */
+  async update(options: { limits: Limits }): Promise<Limits> {
+    return (await this.eager()).update(options);
   }
 
   /** See `SubContainer.hold`. */

@@ -43,6 +43,7 @@ export class SubContainerOwned extends Handle {
         ...(image.sandbox === undefined
           ? {}
           : { sandbox: typeof image.sandbox === "string" ? image.sandbox : image.sandbox.guid }),
+        ...(image.rootfsSize === undefined ? {} : { rootfsSize: image.rootfsSize }),
       },
       ({ guid, rootfs }) =>
         new SubContainerOwned(

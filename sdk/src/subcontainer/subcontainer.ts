@@ -2,7 +2,7 @@
  * What every handle of a subcontainer can do, and the ways to get one.
  */
 import type { Content, Files, WriteOptions } from "../files/files.ts";
-import type { StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
+import type { Limits, StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import type { CommandOptions, ExecOptions, StdioOptions } from "../process/options.ts";
 import type { Process } from "../process/process.ts";
@@ -12,6 +12,14 @@ import type { Sandbox } from "../sandbox/sandbox.ts";
 import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
 import type { SubContainerOwned } from "./owned.ts";
 import type { SubContainerRc } from "./rc.ts";
+
+/** How to watch. */
+export interface WatchOptions {
+  /** Milliseconds between two looks. Default 1000. */
+  interval?: number | undefined;
+  /** Ends it. */
+  signal?: AbortSignal | undefined;
+}
 
 /** The image of a new subcontainer, and what it shares with the host. */
 export interface ImageOptions {
@@ -30,6 +38,11 @@ export interface ImageOptions {
    * one's `/run`, and it ends with it.
    */
   sandbox?: Sandbox | string | undefined;
+  /**
+   * Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
+   * fail with `ENOSPC`. It is a file system of its own then, which needs some of that for itself.
+   */
+  rootfsSize?: number | undefined;
   /** It outlives this connection. Default false: it is destroyed when the connection ends. */
   detached?: boolean | undefined;
 }
@@ -142,8 +155,21 @@ export interface SubContainer extends AsyncDisposable {
   readonly readFile: Files["readFile"];
   /** What it is, what it does and what is mounted. */
   inspect(): Promise<SubcontainerInfo>;
-  /** What everything inside uses together. */
+  /** What everything inside uses together. What the kernel does not count for it is absent. */
   stats(): Promise<StatsResult>;
+  /**
+   * The same again and again: at once, then after each interval, for as long as anything runs inside. Ends when
+   * `signal` is aborted, too.
+   */
+  watchStats(options?: WatchOptions): AsyncGenerator<StatsResult, void, undefined>;
+  /**
+   * Changes the limits of the container that runs, for all that is in it. What is not named stays; `2 ** 53 - 1` takes a
+   * limit away. Returns those that hold now.
+   *
+   * @throws HostError `busy` for less memory than is in use; `invalid` for memory where none was counted, which is where
+   * the launch named no limit at all
+   */
+  update(options: { limits: Limits }): Promise<Limits>;
   /** A counted handle. The last one that is released destroys the subcontainer. */
   rc(): SubContainerRc;
   /** Whether this handle's `destroy` destroys at once. */

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use protocol::ErrorKind;
-use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize};
+use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize, Ulimit};
 
 use super::Context;
-use super::bounds::{Limiting, Networking};
+use super::bounds::Networking;
+use super::limits::LimitFlags;
 use super::relay::{self, Ends, Foreground};
 use super::subcontainer::find;
 use crate::engine::privileges::Privileges;
@@ -35,6 +36,17 @@ struct Options {
     /// Who to run as, by name or number [default: the image's]
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// File mode creation mask, in octal [default: the launch's, else 022]
+    #[arg(long, value_name = "MODE", value_parser = parse_umask)]
+    umask: Option<u32>,
+    /// A limit of each process: nofile=1024:4096, nproc=100, core=-1, …; -1 is none [default: the launch's, else one
+    /// that is not inherited from us: nofile is 1024:524288]
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]", value_parser = parse_ulimit)]
+    ulimit: Vec<(String, Ulimit)>,
+    /// How early the kernel kills it when memory runs out, -1000 to 1000; less than our own needs CAP_SYS_RESOURCE
+    /// [default: the launch's, else 0]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
     /// Give the command a terminal even if ours is none
     #[arg(long)]
     force_tty: bool,
@@ -69,7 +81,7 @@ pub(super) struct Launch {
     #[arg(long, value_name = "PROFILE", default_value = "default")]
     seccomp: String,
     #[command(flatten)]
-    limits: Limiting,
+    limits: LimitFlags,
     #[command(flatten)]
     network: Networking,
     /// The rootfs, and the command with its arguments
@@ -97,7 +109,14 @@ impl Options {
             env.extend(images::env_file::parse(&text));
         }
         env.extend(self.env.iter().cloned());
-        Ok(CommandOptions { env, cwd: self.workdir.clone(), user: self.user.clone() })
+        Ok(CommandOptions {
+            env,
+            cwd: self.workdir.clone(),
+            user: self.user.clone(),
+            umask: self.umask,
+            ulimits: self.ulimit.iter().cloned().collect(),
+            oom_score_adj: self.oom_score_adj,
+        })
     }
 
     /// Our own streams, or terminals in their place: by default exactly when ours are terminals.
@@ -162,7 +181,7 @@ impl Launch {
             init: self.init,
             options: &options,
             privileges: self.privileges()?,
-            limits: self.limits.read()?,
+            limits: self.limits.limits()?,
             network: self.network.read()?,
             publish_proc: true,
             stays: false,
@@ -250,6 +269,20 @@ fn parse_env(text: &str) -> std::result::Result<(String, String), String> {
     }
 }
 
+fn parse_umask(text: &str) -> std::result::Result<u32, String> {
+    u32::from_str_radix(text, 8).map_err(|_error| format!("{text:?} is not a mode in octal"))
+}
+
+fn parse_ulimit(text: &str) -> std::result::Result<(String, Ulimit), String> {
+    let (name, value) = text.split_once('=').ok_or("must be TYPE=SOFT[:HARD]")?;
+    let number = |text: &str| text.parse().map_err(|_error| format!("{text:?} is not a number"));
+    let (soft, hard) = match value.split_once(':') {
+        None => (number(value)?, None),
+        Some((soft, hard)) => (number(soft)?, Some(number(hard)?)),
+    };
+    Ok((name.to_owned(), Ulimit { soft, hard }))
+}
+
 fn parse_size(text: &str) -> std::result::Result<TerminalSize, String> {
     let numbers: Vec<u16> = text
         .split(':')
@@ -271,6 +304,12 @@ mod tests {
         assert_eq!(parse_size("24:80:1:2").unwrap(), TerminalSize { rows: 24, cols: 80 });
         assert!(parse_size("24").is_err() && parse_size("24:x").is_err() && parse_size("1:2:3").is_err());
         assert_eq!(parse_env("A=b=c").unwrap(), ("A".into(), "b=c".into()));
+        assert_eq!((parse_umask("027"), parse_umask("9").is_err()), (Ok(0o27), true));
+        assert_eq!(
+            parse_ulimit("nofile=1:-1").unwrap(),
+            ("nofile".into(), Ulimit { soft: 1, hard: Some(-1) })
+        );
+        assert!(parse_ulimit("nofile").is_err() && parse_ulimit("nofile=a").is_err());
         assert!(parse_env("NOT_SET_ANYWHERE").is_err() && parse_env("=b").is_err());
         assert_eq!(parse_env("PATH").unwrap().1, std::env::var("PATH").unwrap());
     }

@@ -15,10 +15,12 @@ mod bind_mount;
 mod bounds;
 mod command;
 mod image;
+mod limits;
 mod output;
 mod pipe_wrap;
 mod relay;
 mod sandbox;
+mod stats;
 mod subcontainer;
 
 /// The exit code of our own failures, as Docker's.

@@ -15,6 +15,13 @@ pub(super) fn line(text: &str) {
     let _closed = writeln!(std::io::stdout(), "{text}");
 }
 
+/// An empty screen for what comes next, where standard output is one.
+pub(super) fn clear() {
+    if std::io::stdout().is_terminal() {
+        let _closed = write!(std::io::stdout(), "\x1b[H\x1b[2J");
+    }
+}
+
 /// A line on standard error.
 pub(super) fn error(text: &str) {
     let _closed = writeln!(std::io::stderr(), "{text}");

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use protocol::sandbox::{SandboxInfo, SandboxSettings};
 use protocol::subcontainer::{OWN_IDS, RunState};
 
-use super::bounds::{Limiting, Networking};
+use super::bounds::Networking;
+use super::limits::LimitFlags;
 use super::subcontainer::{ago, describe_allowed, describe_network, find, status};
 use super::{Context, command, output};
 use crate::engine::limits;
@@ -58,7 +59,7 @@ pub(super) struct Create {
     #[command(flatten)]
     network: Networking,
     #[command(flatten)]
-    limits: Limiting,
+    limits: LimitFlags,
 }
 
 #[derive(Debug, Args)]
@@ -78,7 +79,7 @@ impl Sandbox {
         let machine = context.machine()?;
         match self {
             Self::Create(create) => {
-                let mut settings = SandboxSettings { limits: create.limits.read()?, ..Default::default() };
+                let mut settings = SandboxSettings { limits: create.limits.limits()?, ..Default::default() };
                 if let Some(network) = create.network.read()? {
                     settings.network = network;
                 }

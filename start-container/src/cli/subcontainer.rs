@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use images::Rootfs;
 use protocol::network::{Network, NetworkInfo};
-use protocol::process::{Allowed, SeccompProfile};
+use protocol::process::{Allowed, SeccompProfile, Ulimit};
 use protocol::subcontainer::{CreateFsResult, OWN_IDS, RunState, SubcontainerInfo};
 
-use super::{Context, attach, command, output};
+use super::{Context, attach, command, limits as flags, output, stats};
 use crate::engine::limits;
 use crate::engine::privileges::CAPABILITIES;
 use crate::error::Result;
@@ -38,8 +38,17 @@ pub(super) enum Subcontainer {
     Ls,
     /// Show one subcontainer, whole
     Inspect(Which),
-    /// Show what the processes inside use
-    Stats(Which),
+    /// Show what containers use
+    ///
+    /// Of one that is named, every figure that the kernel counts for it; of several, a table. What is not counted is
+    /// not shown: without any limit, that is memory, processes and disks, but for the memory of processes; time and
+    /// waiting are counted always.
+    Stats(stats::Stats),
+    /// Change the limits of a container that runs
+    ///
+    /// What is not named stays; -1 takes a limit away. Prints those that hold now. Less memory than is in use is refused, and
+    /// so is a limit of memory for a container that was launched without any limit: what it uses was not counted.
+    Update(Box<flags::Update>),
     /// Connect to the first process of a container that somebody else launched, and end as it ends
     ///
     /// Signals are passed on to it. Its terminal, or its standard streams, are ours meanwhile if the host (the daemon)
@@ -72,6 +81,11 @@ pub(super) struct CreateFs {
     /// The sandbox that it is in: its users, network, /dev and /sys are that one's, and it ends with it
     #[arg(long, value_name = "ID", conflicts_with = "userns")]
     sandbox: Option<String>,
+    /// How much of the machine's disk what is written to it takes at most: bytes, or with k, m, g; at least 16m
+    ///
+    /// It is a file system of its own then, in a file that grows; what it needs for itself is in the size.
+    #[arg(long, value_name = "BYTES", value_parser = flags::parse_bytes)]
+    rootfs_size: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -105,9 +119,9 @@ impl Subcontainer {
             Self::CreateFs(create) => {
                 let name = create.name.or(create.positional_name);
                 let (throwaway, own_ids) = (create.throwaway, create.userns);
-                let within = create.sandbox;
+                let (within, size) = (create.sandbox, create.rootfs_size);
                 let options =
-                    images::rootfs::Options { name, throwaway, own_ids, within, ..Default::default() };
+                    images::rootfs::Options { name, throwaway, own_ids, within, size, ..Default::default() };
                 let rootfs = machine.make_fs(Some(&create.image), options, false)?;
                 let path = rootfs.path().display().to_string();
                 if context.json {
@@ -135,16 +149,8 @@ impl Subcontainer {
                 let info = machine.info(&find(&machine, &which.rootfs)?)?;
                 if context.json { output::json(&info)? } else { describe(&info)? }
             }
-            Self::Stats(which) => {
-                let stats = machine.stats(find(&machine, &which.rootfs)?.guid())?;
-                if context.json {
-                    output::json(&stats)?;
-                } else {
-                    output::line(&format!("processes  {}", stats.processes));
-                    output::line(&format!("cpu        {:.3} s", stats.cpu_micros as f64 / 1e6));
-                    output::line(&format!("memory     {}", output::bytes(stats.memory_bytes)));
-                }
-            }
+            Self::Stats(stats) => stats.run(context, &machine)?,
+            Self::Update(update) => update.run(context, &machine)?,
             Self::Attach(which) => return attach::attach(&machine, &which.rootfs),
             Self::Launch(_) | Self::Exec(_) | Self::BindMount(_) | Self::PipeWrap(_) => {}
         }
@@ -191,6 +197,9 @@ fn describe(info: &SubcontainerInfo) -> Result<()> {
     if let RunState::Running { allowed, network, .. } = &info.state {
         lines.extend(describe_allowed(allowed, info.sandbox.is_some())?);
         lines.push(describe_network(&allowed.network, network.as_ref()));
+    }
+    if let Some(size) = info.rootfs_size {
+        lines.push(format!("size     {} at most: a file system of its own, in a file", output::bytes(size)));
     }
     if info.throwaway {
         lines.push("files    not synced to disk (throw-away)".into());
@@ -256,7 +265,23 @@ pub(super) fn describe_allowed(allowed: &Allowed, within: bool) -> Result<Vec<St
         format!("calls    {calls}"),
         format!("shared   {shared}"),
         format!("limits   {limits}"),
+        format!("each     {}", describe_each(allowed)),
     ])
+}
+
+/// What each process starts with.
+fn describe_each(allowed: &Allowed) -> String {
+    let mut parts = vec![format!("umask {:04o}", allowed.umask.unwrap_or(0o022))];
+    for (name, Ulimit { soft, hard }) in &allowed.ulimits {
+        parts.push(format!("{name} {soft}:{}", hard.unwrap_or(*soft)));
+    }
+    if let Some(score) = allowed.oom_score_adj {
+        parts.push(format!("oom score adjustment {score}"));
+    }
+    if allowed.ulimits.is_empty() {
+        parts.push("the default ulimits".into());
+    }
+    parts.join(", ")
 }
 
 pub(super) fn describe_network(network: &Network, place: Option<&NetworkInfo>) -> String {

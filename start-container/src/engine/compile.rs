@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use linux::proc::Procfs;
 use linux::spawn::{Capabilities, Credentials, Mounted, Op, Script, new};
 use linux::userns::Extent;
 use oci_spec::runtime::{Capability, LinuxIdMapping, LinuxNamespaceType, Mount, Process, Spec};
@@ -59,6 +60,7 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     let mut namespaces = 0;
     let mut new_cgroup = None;
     let mut joined = 0;
+    ops.extend(oom_score(process)?);
     ops.extend(container.joins.iter().cloned().map(Op::JoinCgroup));
     for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()) {
         if namespace.path().is_some() {
@@ -173,7 +175,8 @@ pub(crate) fn join(
     let mut script = command(process, stdio, filter)?;
     let join = |namespaces| Op::JoinNamespaces { process: Arc::clone(leader), namespaces };
     let namespaces = [join(new::CGROUP)].into_iter().chain(userns.then(|| join(new::USER)));
-    script.ops.splice(0..0, joins.iter().cloned().map(Op::JoinCgroup).chain(namespaces));
+    let first = oom_score(process)?.into_iter().chain(joins.iter().cloned().map(Op::JoinCgroup));
+    script.ops.splice(0..0, first.chain(namespaces));
     Ok(Script { container: Some(Arc::clone(leader)), ..script })
 }
 
@@ -197,6 +200,13 @@ fn user_namespace(spec: &Spec) -> Result<Option<OwnedFd>> {
     linux::userns::owned_namespace(&uid, &gid, owner)
         .map(Some)
         .map_err(|errno| Failure::kernel("create user namespace", "", errno))
+}
+
+/// Before anything else: what the kernel allows is decided by our own privileges, not those inside.
+fn oom_score(process: &Process) -> Result<Option<Op>> {
+    let Some(score) = process.oom_score_adj() else { return Ok(None) };
+    let proc = Procfs::open().map_err(|errno| Failure::kernel("open", "/proc", errno))?;
+    Ok(Some(Op::OomScoreAdj { proc: Arc::new(proc.into_root()), score }))
 }
 
 /// What launch and exec share: everything after the namespaces.

@@ -18,6 +18,7 @@ pub(crate) mod network;
 pub(crate) mod plan;
 pub(crate) mod privileges;
 pub(crate) mod process;
+pub(crate) mod settings;
 pub(crate) mod terminal;
 pub(crate) mod user;
 

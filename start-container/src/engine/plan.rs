@@ -13,6 +13,7 @@ use protocol::process::CommandOptions;
 use protocol::subcontainer::OWN_IDS;
 
 use super::privileges::Privileges;
+use super::settings::Planned;
 use super::user::User;
 use crate::error::{Failure, Result};
 
@@ -39,7 +40,12 @@ impl Command<'_> {
 }
 
 /// The OCI `process` of a command.
-pub(crate) fn process(command: &Command<'_>, user: &User, privileges: &Privileges) -> Result<Process> {
+pub(crate) fn process(
+    command: &Command<'_>,
+    user: &User,
+    privileges: &Privileges,
+    settings: &Planned,
+) -> Result<Process> {
     if command.args.first().is_none_or(String::is_empty) {
         return Err(Failure::new(ErrorKind::Invalid, "read command", "(empty)"));
     }
@@ -63,7 +69,7 @@ pub(crate) fn process(command: &Command<'_>, user: &User, privileges: &Privilege
         .ambient(std::collections::HashSet::new())
         .build()
         .map_err(internal)?;
-    ProcessBuilder::default()
+    let process = ProcessBuilder::default()
         .terminal(command.terminal)
         .args(command.args)
         .env(environment(command, user)?)
@@ -72,15 +78,19 @@ pub(crate) fn process(command: &Command<'_>, user: &User, privileges: &Privilege
             UserBuilder::default()
                 .uid(user.uid)
                 .gid(user.gid)
+                .umask(settings.umask)
                 .additional_gids(user.groups.clone())
                 .build()
                 .map_err(internal)?,
         )
         .capabilities(capabilities)
         .no_new_privileges(true)
-        .rlimits(Vec::new())
-        .build()
-        .map_err(internal)
+        .rlimits(settings.rlimits.clone());
+    let process = match settings.oom_score_adj {
+        Some(score) => process.oom_score_adj(score),
+        None => process,
+    };
+    process.build().map_err(internal)
 }
 
 /// The image's environment, then the caller's, then what a program may take for granted.
@@ -264,7 +274,8 @@ mod tests {
 
     fn plan(options: &CommandOptions, image: &ImageConfig) -> Result<Process> {
         let args = ["true".to_owned()];
-        process(&Command { args: &args, options, image, terminal: false }, &root(), &privileges())
+        let command = Command { args: &args, options, image, terminal: false };
+        process(&command, &root(), &privileges(), &Planned::default())
     }
 
     #[test]
@@ -296,7 +307,7 @@ mod tests {
             terminal: false,
         };
         let user = User { uid: 7, gid: 7, groups: vec![], home: "/".into() };
-        let process = process(&command, &user, &privileges()).unwrap();
+        let process = process(&command, &user, &privileges(), &Planned::default()).unwrap();
         let capabilities = process.capabilities().clone().unwrap();
         assert!(capabilities.effective().as_ref().unwrap().is_empty());
         assert_eq!(capabilities.bounding().as_ref().unwrap().len(), privileges().capabilities.len());

@@ -15,6 +15,7 @@ use protocol::process::{self as wire, SeccompProfile};
 use seccomp::Program;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::settings::Settings;
 use crate::error::{Failure, Result};
 
 /// What Docker, podman and containerd leave to root inside, but two. `CAP_MKNOD` would open every block device of the
@@ -125,7 +126,7 @@ impl Privileges {
     }
 
     /// As the wire has it.
-    pub(crate) fn allowed(&self, limits: Limits, network: Network) -> wire::Allowed {
+    pub(crate) fn allowed(&self, limits: Limits, network: Network, settings: Settings) -> wire::Allowed {
         let mut capabilities: Vec<String> =
             self.capabilities.iter().map(|capability| format!("CAP_{capability}")).collect();
         capabilities.sort();
@@ -140,6 +141,9 @@ impl Privileges {
             shared_run: self.shared_run,
             limits,
             network,
+            umask: settings.umask,
+            ulimits: settings.ulimits,
+            oom_score_adj: settings.oom_score_adj,
         }
     }
 }
@@ -181,7 +185,7 @@ mod tests {
         assert_eq!(asked(&[], &[]).unwrap().capabilities.len(), CAPABILITIES.len());
         let privileges = asked(&["cap_net_admin", "SYS_TIME"], &["ALL"]).unwrap();
         assert_eq!(
-            privileges.allowed(Limits::default(), Network::Host).capabilities,
+            privileges.allowed(Limits::default(), Network::Host, Settings::default()).capabilities,
             ["CAP_NET_ADMIN", "CAP_SYS_TIME"]
         );
         assert_eq!(asked(&["ALL"], &[]).unwrap().capabilities.len(), 41);

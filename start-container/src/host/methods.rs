@@ -9,7 +9,8 @@ use protocol::image::{ImageListResult, ImageParams, ImportParams, PullParams};
 use protocol::sandbox::ListSandboxesResult;
 use protocol::session::{EventKind, ProgressParams, SubscribeParams};
 use protocol::subcontainer::{
-    CreateFsParams, CreateFsResult, Empty, GuidParams, ListResult, MountParams, UnmountParams,
+    CreateFsParams, CreateFsResult, Empty, GuidParams, ListResult, MountParams, UnmountParams, UpdateParams,
+    UpdateResult,
 };
 use protocol::{ErrorKind, file, process};
 use serde::Serialize;
@@ -69,6 +70,9 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
         Ok(host.complete(host.machine.info(&host.machine.rootfs(&p.guid)?)?))
     });
     table.blocking("subcontainer.stats", |host, p: GuidParams| host.machine.stats(&p.guid));
+    table.blocking("subcontainer.update", |host, p: UpdateParams| {
+        host.machine.update(&p.guid, &p.limits).map(|limits| UpdateResult { limits })
+    });
     table.add("subcontainer.detach", |host, _, p: GuidParams| async move { answer(detach(&host, p).await) });
     table.add("subcontainer.attach", attach);
     table.add("sandbox.create", sandbox::create);
@@ -219,8 +223,11 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
     let detached = p.detached;
     let created = blocking(move || {
         let rootfs = {
-            let CreateFsParams { name, throwaway, userns: own_ids, sandbox: within, .. } = p;
-            let options = images::rootfs::Options { name, throwaway, own_ids, within, ..Default::default() };
+            let CreateFsParams {
+                name, throwaway, userns: own_ids, sandbox: within, rootfs_size: size, ..
+            } = p;
+            let options =
+                images::rootfs::Options { name, throwaway, own_ids, within, size, ..Default::default() };
             worker.machine.make_fs(Some(&p.image_id), options, !p.detached)?
         };
         Ok(CreateFsResult {

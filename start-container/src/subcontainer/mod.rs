@@ -13,7 +13,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use images::{Rootfs, Store};
@@ -24,7 +24,8 @@ use protocol::image::ImageConfig;
 use protocol::limits::Limits;
 use protocol::network::Network;
 use protocol::process::{CommandOptions, Outcome, TerminalSize};
-use protocol::subcontainer::{Mount, RunState, StatsResult, SubcontainerInfo};
+use protocol::stats::{RootfsStats, StatsResult};
+use protocol::subcontainer::{Mount, RunState, SubcontainerInfo};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use volumes::Sources;
@@ -36,6 +37,7 @@ use crate::engine::network::Networking;
 use crate::engine::plan::Surroundings;
 use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
+use crate::engine::settings::{self, Own, Settings};
 use crate::engine::terminal::Terminal;
 use crate::engine::{compile, plan, user};
 use crate::error::{Failure, Result};
@@ -44,9 +46,11 @@ use crate::sealed::Sealed;
 pub(crate) mod sandbox;
 pub(crate) mod state;
 mod stats;
+mod update;
 
 use sandbox::{Around, Role};
 use state::{LeaderRecord, Locked, State};
+use update::Seen;
 
 /// Everything on this machine that subcontainers are made of.
 #[derive(Debug)]
@@ -69,12 +73,13 @@ pub(crate) struct Leader {
     pub(crate) process: Process,
     /// The group of the subcontainer, with those of the leader and of every command in it.
     group: Group,
+    guid: String,
     /// Its root directory, as it sees it.
     root: Arc<OwnedFd>,
     /// What it was launched with, and what every command in it is under.
     record: LeaderRecord,
-    /// The groups for the limits.
-    limited: Option<Limited>,
+    /// The groups for the limits, as of the last look.
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Leader {
@@ -465,6 +470,8 @@ impl Machine {
             ));
         }
         let plan = self.controllers.plan(&launch.limits)?;
+        let userns = rootfs.ids().is_some();
+        let settings = settings::plan(launch.options, &Settings::default(), &Own::look()?, userns)?;
         self.networking.check(guid, launch.network.as_ref().unwrap_or(&Network::Host))?;
         let around = match role {
             Role::In(sandbox) => Some(self.around(sandbox, launch.privileges.shared_run)?),
@@ -484,8 +491,15 @@ impl Machine {
                 let leader = Some(leader.clone());
                 lock.write(&State { leader, exited: None, limiting: false, ..next.clone() })
             };
-            let launched =
-                self.launch_in(role, around.as_ref(), rootfs, launch, limited.as_ref(), &write_down);
+            let launched = self.launch_in(
+                role,
+                around.as_ref(),
+                rootfs,
+                launch,
+                &settings,
+                limited.as_ref(),
+                &write_down,
+            );
             launched.map_err(|failure| match &around {
                 // Whatever it was that failed, that is why.
                 Some(around) if around.leader.is_ending() => sandbox::not_running(&around.guid),
@@ -515,6 +529,7 @@ impl Machine {
         around: Option<&Around>,
         rootfs: &Rootfs,
         launch: &Launch<'_>,
+        settings: &settings::Planned,
         limited: Option<&Limited>,
         write_down: &dyn Fn(&LeaderRecord) -> Result<()>,
     ) -> Result<Launched> {
@@ -533,7 +548,7 @@ impl Machine {
             Role::Alone => self.hierarchy.create(guid)?,
         };
         // The groups with controllers that it is in, its own or its sandbox's.
-        let limited = limited.or(around.and_then(|around| around.leader.limited.as_ref()));
+        let limited = limited.or(around.and_then(|around| around.limited.1.as_ref()));
         // One of its own: the guard of an earlier leader may still be at work on that one's.
         let group = all.child(self.command_name())?;
         rootfs.ensure_mounted().map_err(Failure::from)?;
@@ -549,7 +564,7 @@ impl Machine {
             terminal: launch.io.terminal.is_some(),
         };
         let user = user::look_up(root.as_fd(), command.user())?;
-        let process = plan::process(&command, &user, &launch.privileges)?;
+        let process = plan::process(&command, &user, &launch.privileges, settings)?;
         let cwd = process.cwd().clone();
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
         let first_id = rootfs.ids();
@@ -658,11 +673,14 @@ impl Machine {
                 group: group.location().1.to_owned(),
                 guarded: guard.is_some() && !stays,
                 role: role.clone(),
-                limited_by: limited.and(around).map(|around| around.guid.clone()),
+                limited_by: around.map(|around| around.guid.clone()),
                 image: image.clone(),
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
+                limited: launch.limits != Limits::default(),
+                counts_memory: limited.is_some(),
                 network: its_network,
+                settings: Settings::of(launch.options),
                 first_id,
             };
             write_down(&record).inspect_err(|_| process.end())?;
@@ -685,8 +703,20 @@ impl Machine {
                     }
                     guard => guard,
                 };
-                let limited = limited.cloned();
-                let leader = Leader { process, group: all, root: Arc::new(root), record, limited };
+                // What was written down is not looked at again before it changes.
+                let stamp = match around {
+                    Some(around) => around.limited.0,
+                    None => state::stamp(&self.run_dir, guid).ok().flatten(),
+                };
+                let seen = Arc::new(Mutex::new(Seen { stamp, limited: limited.cloned() }));
+                let (group, root, guid) = (all, Arc::new(root), guid.to_owned());
+                let mut leader = Leader { process, group, guid, root, record, seen };
+                if around.is_some() {
+                    // Somebody may have changed the limits of the sandbox meanwhile.
+                    let mut process = leader.process.clone();
+                    self.catch_up(&leader, stamp, &mut process).inspect_err(|_| process.end())?;
+                    leader.process = process;
+                }
                 Ok(Launched { leader, terminal: master, guard })
             }
             Err(failure) => {
@@ -717,7 +747,12 @@ impl Machine {
 
     /// The leader, if one runs.
     pub(crate) fn leader(&self, guid: &str) -> Result<Option<Leader>> {
-        self.find_leader(guid, &state::read(&self.run_dir, guid)?)
+        let (state, stamp) = state::read_with_stamp(&self.run_dir, guid)?;
+        let leader = self.find_leader(guid, &state)?;
+        if let Some(Ok(mut seen)) = leader.as_ref().map(|leader| leader.seen.lock()) {
+            seen.stamp = stamp;
+        }
+        Ok(leader)
     }
 
     fn find_leader(&self, guid: &str, state: &State) -> Result<Option<Leader>> {
@@ -739,13 +774,17 @@ impl Machine {
             Err(failure) => return Err(failure),
         };
         let limited = match &record.limited_by {
-            Some(sandbox) => self.controllers.existing(sandbox)?,
+            Some(sandbox) if state::read(&self.run_dir, sandbox)?.limited() => {
+                self.controllers.existing(sandbox)?
+            }
             None if state.limited() => self.controllers.existing(guid)?,
-            None => None,
+            _ => None,
         };
         let kills = limited.as_ref().map(Limited::count_kills);
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group, kills };
-        Ok(Some(Leader { process, group: all, root, record: record.clone(), limited }))
+        let seen = Arc::new(Mutex::new(Seen { stamp: None, limited }));
+        let guid = guid.to_owned();
+        Ok(Some(Leader { process, group: all, guid, root, record: record.clone(), seen }))
     }
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
@@ -790,18 +829,20 @@ impl Machine {
         let command =
             plan::Command { args, options, image: &leader.record.image, terminal: io.terminal.is_some() };
         let user = user::look_up(leader.root.as_fd(), command.user())?;
-        let oci = plan::process(&command, &user, &leader.record.privileges)?;
+        let userns = leader.record.first_id.is_some();
+        let settings = settings::plan(options, &leader.record.settings, &Own::look()?, userns)?;
+        let oci = plan::process(&command, &user, &leader.record.privileges, &settings)?;
         let own = |id: u32| leader.record.first_id.unwrap_or(0) + id;
         let terminal = match io.terminal {
             Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, own(user.uid))?),
             None => None,
         };
         let (stdio, master) = streams(io, terminal, own(user.uid))?;
-        let joins = leader.limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
+        let (stamp, limited) = self.limited(leader)?;
+        let joins = limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
         let filter = leader.record.privileges.program();
-        let userns = leader.record.first_id.is_some();
         let script = compile::join(&oci, &leader.process.pidfd, stdio, &joins, filter, userns)?;
-        let kills = leader.limited.as_ref().map(Limited::count_kills);
+        let kills = limited.as_ref().map(Limited::count_kills);
         let started = self.start(script, group);
         let (mut process, guard) = started.map_err(|failure| match failure.errno() {
             // So the kernel refuses a process in a pid namespace whose first one is on its way out.
@@ -809,6 +850,7 @@ impl Machine {
             _ => failure,
         })?;
         process.kills = kills;
+        self.catch_up(leader, stamp, &mut process).inspect_err(|_| process.end())?;
         Ok(Started { process, terminal: master, guard })
     }
 
@@ -864,14 +906,15 @@ impl Machine {
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
                 // Those of a sandbox bound who is in it, who shares its parts in any case.
-                let (limits, network) =
-                    match rootfs.within().map(|sandbox| self.sandbox(sandbox)).transpose()? {
-                        Some(sandbox) => {
-                            sandbox.sandbox().cloned().map(|it| (it.limits, it.network)).unwrap_or_default()
-                        }
-                        None => (leader.record.limits.clone(), leader.record.network.clone()),
-                    };
-                let mut allowed = leader.record.privileges.allowed(limits, network);
+                let limits = match &leader.record.limited_by {
+                    Some(sandbox) => {
+                        state::read(&self.run_dir, sandbox)?.leader.map(|it| it.limits).unwrap_or_default()
+                    }
+                    None => leader.record.limits.clone(),
+                };
+                let network = leader.record.network.clone();
+                let settings = leader.record.settings.clone();
+                let mut allowed = leader.record.privileges.allowed(limits, network, settings);
                 allowed.shared_dev_sys |= rootfs.within().is_some();
                 RunState::Running {
                     pid: leader.process.pid as u32,
@@ -899,6 +942,7 @@ impl Machine {
             throwaway: rootfs.throwaway(),
             first_id: rootfs.ids(),
             sandbox: rootfs.within().map(str::to_owned),
+            rootfs_size: rootfs.size(),
             state: run_state,
             mounts: rootfs.mounts().map_err(Failure::from)?,
         })
@@ -924,14 +968,19 @@ impl Machine {
 
     /// What everything inside uses together.
     pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
-        let role = Role::of(&self.rootfs(guid)?);
-        let pids = match self.hierarchy.existing(&role.whole_group(guid))? {
-            Some(group) => {
-                group.processes().map_err(|errno| Failure::kernel("list processes of", guid, errno))?
-            }
-            None => Vec::new(),
+        let rootfs = self.rootfs(guid)?;
+        let role = Role::of(&rootfs);
+        let disk = rootfs.usage().map_err(Failure::from)?.zip(rootfs.size());
+        let disk = disk.map(|(used_bytes, size_bytes)| RootfsStats { used_bytes, size_bytes });
+        let Some(group) = self.hierarchy.existing(&role.whole_group(guid))? else {
+            return Ok(stats::of(None, &[], disk));
         };
-        Ok(stats::of(&pids))
+        let pids = match group.processes() {
+            // Removed meanwhile.
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(stats::of(None, &[], disk)),
+            pids => pids.map_err(|errno| Failure::kernel("list processes of", guid, errno))?,
+        };
+        Ok(stats::of(self.controllers.stats(guid)?, &pids, disk))
     }
 }
 

@@ -22,8 +22,10 @@ use protocol::sandbox::{SandboxInfo, SandboxSettings};
 use rustix::mount::MountPropagationFlags;
 use serde::{Deserialize, Serialize};
 
+use super::state::Stamp;
 use super::{Io, Launch, Launched, Leader, Machine};
 use crate::engine::dev_null;
+use crate::engine::limits::Limited;
 use crate::engine::privileges::Privileges;
 use crate::error::{Failure, Result};
 
@@ -72,6 +74,8 @@ impl Role {
 pub(super) struct Around {
     pub(super) guid: String,
     pub(super) leader: Leader,
+    /// The groups that limit it, and the state that names them.
+    pub(super) limited: (Option<Stamp>, Option<Limited>),
     /// Detached clones of its mounts, by their places.
     pub(super) trees: Vec<(&'static str, Arc<OwnedFd>)>,
 }
@@ -204,7 +208,8 @@ impl Machine {
         };
         let places = ["/dev", "/sys"].into_iter().chain(shared_run.then_some("/run"));
         let trees = places.map(clone).collect::<Result<_>>()?;
-        Ok(Around { guid: guid.to_owned(), leader, trees })
+        let limited = self.limited(&leader)?;
+        Ok(Around { guid: guid.to_owned(), leader, limited, trees })
     }
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sandbox::Role;
 use crate::engine::privileges::Privileges;
+use crate::engine::settings::Settings;
 use crate::error::{Failure, Result};
 
 /// The leader of a subcontainer, as it is written down.
@@ -44,16 +45,25 @@ pub(crate) struct LeaderRecord {
     /// Where its groups are.
     #[serde(default)]
     pub(crate) role: Role,
-    /// The guid by whose groups it is limited, if that is another's: its sandbox's.
+    /// The guid by whose groups it is limited, if there are any and that is another's: its sandbox's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limited_by: Option<String>,
     /// What it and every command in it is allowed.
     pub(crate) privileges: Privileges,
-    /// What they may use together. If that is limited, there are groups for it.
+    /// What they may use together.
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// There are groups for limits: there is one now, or there was.
+    #[serde(default)]
+    pub(crate) limited: bool,
+    /// Their memory has been counted since the launch.
+    #[serde(default)]
+    pub(crate) counts_memory: bool,
     #[serde(default)]
     pub(crate) network: Network,
+    /// What its processes start with.
+    #[serde(default)]
+    pub(crate) settings: Settings,
     /// The machine's id that is 0 inside, if it has a user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) first_id: Option<u32>,
@@ -80,7 +90,7 @@ pub(crate) struct State {
 impl State {
     /// Whether there are groups with controllers: they stay until the leader's end is written down.
     pub(crate) fn limited(&self) -> bool {
-        self.limiting || self.leader.as_ref().is_some_and(|leader| leader.limits != Limits::default())
+        self.limiting || self.leader.as_ref().is_some_and(|leader| leader.limited)
     }
 }
 
@@ -126,7 +136,7 @@ impl Locked {
     }
 
     pub(crate) fn read(&self) -> Result<State> {
-        read_in(self.dir.as_fd(), &self.path)
+        read_in(self.dir.as_fd(), &self.path).map(|(state, _)| state)
     }
 
     /// Replaces the state by rename.
@@ -161,11 +171,39 @@ impl Locked {
 
 /// The state of a subcontainer as it is this moment, without the lock.
 pub(crate) fn read(run_dir: &Path, guid: &str) -> Result<State> {
+    read_with_stamp(run_dir, guid).map(|(state, _)| state)
+}
+
+/// Tells one state on disk from the one that replaces it. Nothing has none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    changed: (i64, u64),
+}
+
+impl Stamp {
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        Self { inode: stat.st_ino, changed: (stat.st_ctime, stat.st_ctime_nsec) }
+    }
+}
+
+/// As [`read`], with its stamp.
+pub(crate) fn read_with_stamp(run_dir: &Path, guid: &str) -> Result<(State, Option<Stamp>)> {
     let path = run_dir.join(guid);
     match open_dir(&path) {
         Ok(dir) => read_in(dir.as_fd(), &path),
-        Err(Errno::NOENT) => Ok(State::default()),
+        Err(Errno::NOENT) => Ok((State::default(), None)),
         Err(errno) => Err(Failure::kernel("read", path.display(), errno)),
+    }
+}
+
+/// The stamp of the state as it is this moment.
+pub(crate) fn stamp(run_dir: &Path, guid: &str) -> Result<Option<Stamp>> {
+    let path = run_dir.join(guid).join(FILE);
+    match rustix::fs::lstat(&path) {
+        Ok(stat) => Ok(Some(Stamp::of(&stat))),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(Failure::kernel("look at", path.display(), errno)),
     }
 }
 
@@ -189,19 +227,21 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-fn read_in(dir: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<State> {
+fn read_in(dir: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<(State, Option<Stamp>)> {
     let fail = |errno| Failure::kernel("read", path.join(FILE).display(), errno);
     let file = match rustix::fs::openat(dir, FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(State::default()),
+        Err(Errno::NOENT) => return Ok((State::default(), None)),
         other => other.map_err(fail)?,
     };
+    let stamp = Stamp::of(&rustix::fs::fstat(&file).map_err(fail)?);
     let mut text = Vec::new();
     std::fs::File::from(file).read_to_end(&mut text).map_err(|error| {
         Failure::new(protocol::ErrorKind::Kernel, "read", path.join(FILE).display()).because(error)
     })?;
-    serde_json::from_slice(&text).map_err(|error| {
+    let state = serde_json::from_slice(&text).map_err(|error| {
         Failure::new(protocol::ErrorKind::Corrupt, "read", path.join(FILE).display()).because(error)
-    })
+    })?;
+    Ok((state, Some(stamp)))
 }
 
 fn make_dir(path: &Path) -> std::result::Result<(), Errno> {

@@ -1,27 +1,30 @@
-//! What processes use, read from proc. (Limits and the cgroup's own counts come with the controllers.)
+//! What a container uses: from its control groups, and from proc what they do not count.
 
-use protocol::subcontainer::StatsResult;
+use cgroups::Stats;
+use protocol::stats::{RootfsStats, StatsResult};
 
-/// The sum over processes; one that ends meanwhile counts nothing.
-pub(super) fn of(pids: &[i32]) -> StatsResult {
-    let ticks = rustix::param::clock_ticks_per_second();
-    let mut total = StatsResult { processes: 0, cpu_micros: 0, memory_bytes: 0 };
-    for pid in pids {
-        let Some(used) = cpu_ticks(*pid) else { continue };
-        total.processes += 1;
-        total.cpu_micros += used * 1_000_000 / ticks;
-        total.memory_bytes += pss(*pid).unwrap_or(0);
+/// `counted` is absent while nothing runs; `pids` are those alive.
+pub(super) fn of(counted: Option<Stats>, pids: &[i32], rootfs: Option<RootfsStats>) -> StatsResult {
+    let Stats { memory, cpu, pids: processes, io, pressure } = counted.unwrap_or_default();
+    let alive = pids.iter().filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()).count();
+    StatsResult {
+        processes: u32::try_from(alive).unwrap_or(u32::MAX),
+        cpu_micros: cpu.as_ref().map_or(0, |cpu| cpu.usage_micros),
+        memory_bytes: match &memory {
+            Some(memory) => memory.current_bytes,
+            // Walks their page tables, which takes the longer the more they have.
+            None => pids.iter().filter_map(|pid| pss(*pid)).sum(),
+        },
+        memory,
+        cpu,
+        pids: processes,
+        io,
+        pressure,
+        rootfs,
     }
-    total
 }
 
-/// User and system time, `/proc/<pid>/stat` fields 14 and 15.
-fn cpu_ticks(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
-}
-
+/// The proportional set size of a process. One that has ended meanwhile has none.
 fn pss(pid: i32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;

@@ -13,7 +13,7 @@ fn s1_help_names_every_command_and_shows_a_first_try() {
         assert!(help.contains(word), "{word} is missing in:\n{help}");
     }
     let help = cli.run(["subcontainer", "--help"]).ok().out();
-    for word in ["create-fs", "destroy-fs", "launch", "exec", "ls", "inspect", "stats", "attach"] {
+    for word in ["create-fs", "destroy-fs", "launch", "exec", "ls", "inspect", "stats", "update", "attach"] {
         assert!(help.contains(word), "{word} is missing in:\n{help}");
     }
 }

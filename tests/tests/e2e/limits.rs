@@ -98,3 +98,208 @@ fn s23_limits_go_with_their_container_whoever_ends_it() {
         });
     });
 }
+
+/// Waits until it has taken this many bytes of memory, in the background, and stays.
+const HOLD: [&str; 3] =
+    ["sh", "-c", "x=$(head -c 12000000 /dev/zero | tr '\\0' x); echo held > /held; sleep 1000; echo $x"];
+
+#[test]
+fn s23_limits_change_while_it_runs_and_hold_for_what_runs_already() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let cli = Cli::at(&tests::cli::binary(), host.data());
+        let guid = rpc.create_fs("busybox");
+        let limits = json!({"memoryBytes": 64 << 20, "swapBytes": 0, "pids": 50});
+        rpc.call("subcontainer.launch", json!({"guid": guid, "limits": limits}));
+        rpc.call("subcontainer.spawn", json!({"guid": guid, "command": HOLD}));
+        tests::eventually("it holds memory", || {
+            rpc.exec(&guid, &["test", "-f", "/held"])["outcome"]["code"] == 0
+        });
+        // Through the socket, and seen by the command line.
+        let update = json!({"guid": guid, "limits": {"memoryBytes": 32 << 20, "swapBytes": 0, "cpus": 0.5}});
+        let now = rpc.call("subcontainer.update", update)["limits"].clone();
+        assert_eq!(now, json!({"memoryBytes": 32 << 20, "swapBytes": 0, "cpus": 0.5, "pids": 50}));
+        let said = cli.run(["subcontainer", "inspect", &guid]).ok().out();
+        assert!(said.contains("memoryBytes 33554432") && said.contains("cpus 0.5"), "{said}");
+        let first = json!({"oomScoreAdj": 1000});
+        let bomb = rpc.call("subcontainer.exec", json!({"guid": guid, "command": BOMB, "options": first}));
+        assert_eq!(bomb["outcome"], json!({"kind": "outOfMemory"}));
+        let stats = rpc.call("subcontainer.stats", json!({"guid": guid}));
+        assert!(
+            stats["memory"]["anonymousBytes"].as_u64().unwrap() > 11_000_000,
+            "the other still has its: {stats}"
+        );
+        assert_eq!(stats["memory"]["limitBytes"], 32 << 20, "{stats}");
+        assert!(stats["memory"]["peakBytes"].as_u64().unwrap() <= 32 << 20, "{stats}");
+        // Less than is in use is refused, and nothing has changed.
+        let refused = rpc.call_fails(
+            "subcontainer.update",
+            json!({"guid": guid, "limits": {"memoryBytes": 8 << 20, "swapBytes": 0, "pids": 3}}),
+        );
+        assert_eq!(refused.kind(), "busy", "{refused:?}");
+        let allowed = rpc.call("subcontainer.inspect", json!({"guid": guid}))["state"]["allowed"].clone();
+        assert_eq!(
+            (&allowed["limits"]["memoryBytes"], &allowed["limits"]["pids"]),
+            (&json!(32 << 20), &json!(50))
+        );
+        let stats = rpc.call("subcontainer.stats", json!({"guid": guid}));
+        assert_eq!(
+            (&stats["memory"]["limitBytes"], &stats["pids"]["limit"]),
+            (&json!(32 << 20), &json!(50)),
+            "{stats}"
+        );
+        // By the command line, and it holds for what the host starts.
+        let said = cli.run(["subcontainer", "update", &guid, "--pids-limit", "6"]).ok().out();
+        assert!(said.contains("pids 6 (cgroup v") && said.contains("cpus 0.5"), "{said}");
+        let forks = "for i in 1 2 3 4 5 6 7; do sleep 1 & done";
+        assert_ne!(rpc.exec(&guid, &["sh", "-c", forks])["outcome"], json!({"kind": "exit", "code": 0}));
+        let said = cli.run(["subcontainer", "update", &guid, "--pids-limit", "-1"]).ok().out();
+        assert!(!said.contains("pids"), "{said}");
+        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+    });
+}
+
+#[test]
+fn s23_limits_come_to_a_container_that_had_none_and_to_all_in_it() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let cli = Cli::at(&tests::cli::binary(), host.data());
+        let guid = rpc.create_fs("busybox");
+        rpc.call("subcontainer.launch", json!({"guid": guid}));
+        rpc.call("subcontainer.spawn", json!({"guid": guid, "command": ["sleep", "1000"]}));
+        // Left behind by a command that has ended.
+        rpc.output(&guid, &["sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &"]);
+        // The host has seen the container without groups; the command line makes them.
+        cli.run(["subcontainer", "update", &guid, "--pids-limit", "10", "--cpus", "0.05"]).ok();
+        let stats = rpc.call("subcontainer.stats", json!({"guid": guid}));
+        assert_eq!(stats["pids"], json!({"current": 3, "limit": 10, "refused": 0}), "{stats}");
+        let forks = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done"];
+        assert_ne!(
+            rpc.exec(&guid, &forks)["outcome"],
+            json!({"kind": "exit", "code": 0}),
+            "the host's commands are limited"
+        );
+        let busy = ["sh", "-c", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done"];
+        assert_eq!(rpc.exec(&guid, &busy)["outcome"], json!({"kind": "exit", "code": 0}));
+        let stats = rpc.call("subcontainer.stats", json!({"guid": guid}));
+        assert!(stats["cpu"]["throttledPeriods"].as_u64().unwrap() > 0, "{stats}");
+        // Memory that is in use already would not count.
+        let refused =
+            rpc.call_fails("subcontainer.update", json!({"guid": guid, "limits": {"memoryBytes": 64 << 20}}));
+        assert_eq!(refused.kind(), "invalid");
+        assert!(refused.message.contains("launched without any limit"), "{refused:?}");
+        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+    });
+}
+
+#[test]
+fn s23_commands_that_start_while_limits_come_are_limited() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let cli = Cli::at(&tests::cli::binary(), host.data());
+        for round in 0..20 {
+            let mut rpc = host.connect();
+            let guid = rpc.create_fs("busybox");
+            rpc.call("subcontainer.launch", json!({"guid": guid}));
+            std::thread::scope(|scope| {
+                let spawn = |_| {
+                    let (guid, host) = (&guid, &host);
+                    scope.spawn(move || {
+                        let mut rpc = host.connect();
+                        let process = |_| {
+                            let params = json!({"guid": guid, "command": ["sleep", "1000"]});
+                            rpc.call("subcontainer.spawn", params)["pid"].as_u64().unwrap()
+                        };
+                        // They end with their connection.
+                        let pids: Vec<u64> = (0..8).map(process).collect();
+                        (rpc, pids)
+                    })
+                };
+                let spawners: Vec<_> = (0..6).map(spawn).collect();
+                std::thread::sleep(std::time::Duration::from_millis(3 + round));
+                cli.run(["subcontainer", "update", &guid, "--pids-limit", "100"]).ok();
+                let spawned: Vec<_> = spawners.into_iter().map(|spawner| spawner.join().unwrap()).collect();
+                let stats = rpc.call("subcontainer.stats", json!({"guid": guid}));
+                assert_eq!(
+                    (&stats["processes"], &stats["pids"]["current"]),
+                    (&json!(49), &json!(49)),
+                    "{stats}"
+                );
+                drop(spawned);
+            });
+            rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+        }
+    });
+}
+
+#[test]
+fn s23_a_change_that_cannot_be_is_refused_and_changes_nothing() {
+    isolated(|| {
+        let cli = Cli::with_busybox();
+        let rootfs = cli.create_fs("busybox");
+        let update = |flags: &[&str]| cli.run([&["subcontainer", "update", &rootfs.path], flags].concat());
+        assert!(update(&["--pids-limit", "5"]).failed(125).contains("it is not running"));
+        let running =
+            cli.launch(&rootfs, &["--memory", "32m", "--memory-reservation", "16m"], &["sleep", "1000"]);
+        for (flags, words) in [
+            (&[][..], "none was named"),
+            (&["--memory", "1m"], "memoryBytes: 1048576 is less than 6 MiB"),
+            (&["--memory", "8m"], "memoryReservationBytes: 16777216 is not from 0 to 8388608"),
+            (&["--cpus", "0"], "cpus: 0 is not from 0.01"),
+            (&["--device-read-bps", "/dev/null:1m"], "/dev/null"),
+            (&["--device-read-iops", "/dev/null"], "must be NAME:VALUE"),
+            (&["--hugetlb", "3MB:1m"], "hugetlb"),
+        ] {
+            let said = update(flags).failed(125);
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let said = cli.run(["subcontainer", "inspect", &rootfs.path]).ok().out();
+        assert!(said.contains("memoryBytes 33554432 (cgroup v"), "{said}");
+        drop(running);
+        cli.destroy_fs(&rootfs);
+    });
+}
+
+#[test]
+fn s23_rates_of_disks_and_shares_are_flags() {
+    isolated(|| {
+        let Some(disk) = disk() else { tests::skip!("the root is on no block device") };
+        let cli = Cli::with_busybox();
+        let rootfs = cli.create_fs("busybox");
+        let (bps, iops) = (format!("{disk}:20m"), format!("{disk}:500"));
+        let flags = [
+            "--device-read-bps",
+            &bps,
+            "--device-write-iops",
+            &iops,
+            "--cpu-weight",
+            "50",
+            "--cpuset-mems",
+            "0",
+        ];
+        let running = cli.launch(&rootfs, &flags, &["sleep", "1000"]);
+        let limits = || {
+            let info = cli.run(["--json", "subcontainer", "inspect", &rootfs.path]).ok().json();
+            info["state"]["allowed"]["limits"].clone()
+        };
+        let io = json!([{"device": disk, "readBps": 20 << 20, "writeIops": 500}]);
+        assert_eq!(limits(), json!({"cpuWeight": 50, "cpusetMems": "0", "io": io}));
+        cli.run(["subcontainer", "update", &rootfs.path, "--device-read-bps", &format!("{disk}:-1")]).ok();
+        assert_eq!(limits()["io"], json!([{"device": disk, "writeIops": 500}]));
+        drop(running);
+        cli.destroy_fs(&rootfs);
+    });
+}
+
+/// The whole disk that the root is on, by number.
+fn disk() -> Option<String> {
+    let device = rustix::fs::stat("/").unwrap().st_dev;
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mut path = std::fs::canonicalize(format!("/sys/dev/block/{number}")).ok()?;
+    if path.join("partition").exists() {
+        path.pop();
+    }
+    Some(std::fs::read_to_string(path.join("dev")).ok()?.trim().to_owned())
+}

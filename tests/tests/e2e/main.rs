@@ -11,6 +11,7 @@
 mod attack;
 mod bad_input;
 mod cli;
+mod disk;
 mod exec;
 mod images;
 mod limits;
@@ -23,6 +24,8 @@ mod rootfs;
 mod rpc;
 mod sandbox;
 mod scarcity;
+mod settings;
+mod stats;
 mod storm;
 mod survival;
 mod terminal;

@@ -384,3 +384,24 @@ fn s9_a_sandbox_that_ends_while_somebody_is_on_his_way_in_is_gone_all_the_same()
         }
     });
 }
+
+#[test]
+fn s23_limits_of_a_sandbox_bound_its_members_and_change_while_they_run() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let sandbox = create_rpc(&mut rpc, json!({}));
+        let guid = member_rpc(&mut rpc, &sandbox);
+        rpc.call("subcontainer.launch", json!({"guid": guid}));
+        let fork = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; echo all; kill $(jobs -p)"];
+        assert_eq!(rpc.output(&guid, &fork), "all\n");
+        rpc.call("subcontainer.update", json!({"guid": sandbox, "limits": {"pids": 8}}));
+        let result = rpc.exec(&guid, &fork);
+        assert!(!tests::rpc::bytes(&result["stdout"]).starts_with(b"all"), "{result}");
+        let info = rpc.call("subcontainer.inspect", json!({"guid": guid}));
+        assert_eq!(info["state"]["allowed"]["limits"], json!({"pids": 8}));
+        let refused = rpc.call_fails("subcontainer.update", json!({"guid": guid, "limits": {"pids": 100}}));
+        assert!(refused.message.contains("it is limited with its sandbox"), "{refused:?}");
+        rpc.call("sandbox.destroy", json!({"guid": sandbox}));
+    });
+}

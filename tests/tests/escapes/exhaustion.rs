@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use tests::{Cli, Host, attacks, eventually, isolated, skip};
+use tests::{Cli, Host, attacks, eventually, isolated};
 
 use super::rig::{Arena, Attempt, DOORS, Door, GUARDED, KINDS, UNLIMITED, naive};
 
@@ -81,8 +81,8 @@ fn s23_who_takes_every_descriptor_inside_takes_none_of_the_host() {
                 let taken = || std::fs::read_to_string(path.join("taken")).unwrap_or_default();
                 eventually("they are taken", || taken().ends_with('\n'));
                 let count: u64 = taken().trim().trim_start_matches("holds ").parse().unwrap();
-                // The control: it has taken all that its own limit gives.
-                assert!(count > 100, "{count}");
+                // The control: it has taken all that its own limit gives, which is not that of who runs the host.
+                assert!((100..1024).contains(&count), "{count}");
                 assert_eq!(rpc.output(&guid, &["echo", "fine"]), "fine\n");
                 assert_eq!(cli.run(["subcontainer", "exec", root, "echo", "fine"]).ok().out(), "fine");
                 rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
@@ -173,5 +173,12 @@ fn s23_files_in_memory_that_is_nobodys_are_held() {
 
 #[test]
 fn s23_a_full_disk_is_the_containers_own() {
-    skip!("this needs a quota for a rootfs");
+    isolated(|| {
+        let arena = Arena::new();
+        for directory in ["/", "/tmp"] {
+            let fill = Attempt::new(&["fill", directory, "50331648"]).sized(32 << 20);
+            fill.is_refused(&arena);
+            fill.works_with(&arena, &UNLIMITED);
+        }
+    });
 }

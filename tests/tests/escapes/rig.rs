@@ -52,7 +52,14 @@ impl Kind {
     /// A throw-away rootfs of this kind, over busybox; with these settings, if it is in a sandbox, for that. Both are this
     /// connection's.
     pub(crate) fn create(&self, rpc: &mut Rpc, settings: &Value) -> String {
+        self.create_sized(rpc, settings, None)
+    }
+
+    fn create_sized(&self, rpc: &mut Rpc, settings: &Value, size: Option<u64>) -> String {
         let mut params = json!({"imageId": "busybox", "throwaway": true});
+        if let Some(size) = size {
+            params["rootfsSize"] = json!(size);
+        }
         for name in self.create {
             params[name] = json!(true);
         }
@@ -70,7 +77,7 @@ pub(crate) struct Relaxed {
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) unconfined: bool,
     pub(crate) shared_dev_sys: bool,
-    /// Without the limits and the network of the attempt.
+    /// Without the limits, the network and the size of the attempt.
     pub(crate) unlimited: bool,
 }
 
@@ -169,12 +176,12 @@ impl Arena {
 
     /// A rootfs with the attacks in it, owned by this connection.
     pub(crate) fn rootfs(&self, rpc: &mut Rpc, kind: &Kind) -> String {
-        self.rootfs_with(rpc, kind, &json!({}))
+        self.rootfs_with(rpc, kind, &json!({}), None)
     }
 
-    /// As [`Arena::rootfs`], in a sandbox with these settings if its kind is that.
-    fn rootfs_with(&self, rpc: &mut Rpc, kind: &Kind, settings: &Value) -> String {
-        let guid = kind.create(rpc, settings);
+    /// As [`Arena::rootfs`], with a size; in a sandbox with these settings if its kind is that.
+    fn rootfs_with(&self, rpc: &mut Rpc, kind: &Kind, settings: &Value, size: Option<u64>) -> String {
+        let guid = kind.create_sized(rpc, settings, size);
         fs::copy(attacks::program(), self.path(&guid).join("attacks")).unwrap();
         guid
     }
@@ -216,6 +223,7 @@ pub(crate) struct Attempt<'a> {
     user: Option<&'a str>,
     limits: &'static [Limit],
     network: Option<&'static str>,
+    size: Option<u64>,
 }
 
 impl<'a> Attempt<'a> {
@@ -228,7 +236,8 @@ impl<'a> Attempt<'a> {
     /// Any command, which prints a verdict.
     pub(crate) fn command(words: &[&str]) -> Self {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Self { words, prepare: Box::new(|_| ()), mounts: Vec::new(), user: None, limits: &[], network: None }
+        let prepare = Box::new(|_: &Path| ());
+        Self { words, prepare, mounts: Vec::new(), user: None, limits: &[], network: None, size: None }
     }
 
     /// Done to the rootfs before anything runs in it.
@@ -246,6 +255,12 @@ impl<'a> Attempt<'a> {
     /// In a container with these limits.
     pub(crate) fn limited(mut self, limits: &'static [Limit]) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// In a container whose rootfs has this size.
+    pub(crate) fn sized(mut self, bytes: u64) -> Self {
+        self.size = Some(bytes);
         self
     }
 
@@ -292,7 +307,8 @@ impl<'a> Attempt<'a> {
         if let Some(mode) = network {
             settings["network"] = json!({"mode": mode});
         }
-        let guid = arena.rootfs_with(&mut rpc, kind, &settings);
+        let size = self.size.filter(|_| !relaxed.unlimited);
+        let guid = arena.rootfs_with(&mut rpc, kind, &settings, size);
         let path = arena.path(&guid);
         (self.prepare)(&path);
         for mount in &self.mounts {

@@ -122,6 +122,14 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Result<()> {
         op::JOIN_NAMESPACES => done(nr::SETNS, [number(a), number(b)]),
         op::NEW_NAMESPACES => done(nr::UNSHARE, [number(a)]),
         op::JOIN_CGROUP => done(nr::WRITE, [number(a), c"0".as_ptr() as usize, 1]),
+        op::OOM_SCORE_ADJ => {
+            const O_WRONLY: u64 = 1;
+            let how: [u64; 3] = [O_WRONLY | CLOEXEC as u64, 0, 0];
+            let path = c"self/oom_score_adj".as_ptr() as usize;
+            let file =
+                sys(nr::OPENAT2, [number(a), path, how.as_ptr() as usize, size_of_val(&how)]).map(Raw)?;
+            done(nr::WRITE, [file.0, address(b), number(c)])
+        }
         op::ROOT_PROPAGATION => {
             set_attributes(AT_FDCWD, c"/", AT_RECURSIVE, &MountAttr { propagation: a, ..MountAttr::NONE })
         }

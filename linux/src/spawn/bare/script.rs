@@ -84,6 +84,8 @@ pub mod op {
     pub const NEW_NAMESPACES: u64 = 18;
     /// → the `tasks` or `cgroup.procs` of a group.
     pub const JOIN_CGROUP: u64 = 19;
+    /// → the root of a procfs, text, its length in bytes.
+    pub const OOM_SCORE_ADJ: u64 = 20;
 }
 
 /// Words of credentials.

@@ -30,7 +30,7 @@ pub(super) enum Sandbox {
     ///
     /// It goes on until it is destroyed. Nothing of it is the host's: its network is none, unless a private one is asked
     /// for.
-    Create(Create),
+    Create(Box<Create>),
     /// Start a sandbox again whose init has ended, with what it was created with
     Start(Which),
     /// List sandboxes

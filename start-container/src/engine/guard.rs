@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linux::mount::{MountAttr, mount_setattr};
 use linux::signal::Signal;
@@ -18,6 +18,9 @@ use super::cgroup::Group;
 use super::process::{self, Process};
 use super::{dev_null, pipe};
 use crate::error::{Failure, Result};
+
+/// How long a process may be on its way in. It takes milliseconds, unless somebody inside stops it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Compiled by `build.rs` from `init/`.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start-container-init"));
@@ -139,8 +142,10 @@ impl Guard {
         let starting = linux::spawn::start_through(&script, &through).map_err(process::failure)?;
         // Something inside may stop the process on its way in, and our own signals are blocked: a signal that would
         // end us ends what is being started.
+        let begun = Instant::now();
         while !starting.is_known_within(200) {
-            if linux::signal::is_pending(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]) {
+            let unwanted = linux::signal::is_pending(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]);
+            if unwanted || begun.elapsed() > PATIENCE {
                 // It may not be in there yet, or out again.
                 let _gone = group.kill();
             }

@@ -17,6 +17,7 @@
 #include "files.c"
 #include "exhaustion.c"
 #include "networks.c"
+#include "sandboxes.c"
 #include "naive.c"
 
 int main(int count, char **arguments) {
@@ -70,9 +71,14 @@ int main(int count, char **arguments) {
   WORD("other-network", 2, other_network(rest[0], (uint16_t)atoi(rest[1])));
   WORD("spoof", 3, spoof(rest[0], rest[1], (uint16_t)atoi(rest[2])));
   WORD("rewire", 0, rewire());
+  WORD("memory-of", 2, shared_memory(rest[0], (key_t)atoi(rest[1])));
+  WORD("listen-abstract", 1, listen_abstract(rest[0]));
+  WORD("hunt-roots", 2, hunt_roots(rest[0], atof(rest[1])));
+  WORD("stop-all", 1, stop_all(atof(rest[0])));
   WORD("victim", 0, (victim(), 0));
   WORD("sleep", 0, (int)(sleep(1), 0));
-  WORD("naive-enter", 2, naive_enter(rest));
+  WORD("naive-enter", 2, naive_enter(rest, 1));
+  WORD("naive-beside", 2, naive_enter(rest, 0));
   WORD("naive-chroot", 3, naive_chroot(rest));
   fprintf(stderr, "attacks: no such word: %s\n", what);
   return 98;

@@ -22,6 +22,7 @@ mod privileges;
 mod registry;
 mod rootfs;
 mod rpc;
+mod sandbox;
 mod scarcity;
 mod settings;
 mod stats;

@@ -33,11 +33,7 @@ fn hunt(kind: &Kind) {
     let host = Host::on(Cli::at(&own, data.path()));
     let mut rpc = host.connect();
     let make = |rpc: &mut tests::Rpc| {
-        let mut params = json!({"imageId": "busybox", "throwaway": true});
-        for name in kind.create {
-            params[name] = json!(true);
-        }
-        let guid = rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned();
+        let guid = kind.create(rpc, &json!({}));
         let tree = data.path().join("subcontainers").join(&guid);
         fs::copy(attacks::program(), tree.join("attacks")).unwrap();
         fs::write(tree.join("script"), "#!/proc/self/exe\n").unwrap();
@@ -91,7 +87,7 @@ fn hunt(kind: &Kind) {
     }
     // The control: a program that enters as it is, and is told to execute itself.
     let controls: &[(&Value, bool)] =
-        if kind.create.is_empty() { &[(&hunters[0], true), (&hunters[1], false)] } else { &[] };
+        if kind.name == KINDS[0].name { &[(&hunters[0], true), (&hunters[1], false)] } else { &[] };
     let (guid, _) = make(&mut rpc);
     let naive = PathBuf::from("/tmp/naive");
     for (hunter, overwritten) in controls {

@@ -20,6 +20,7 @@
 //! devices     device nodes, setuid files, terminals
 //! links       links in an image, links and renames while somebody works
 //! exhaustion  what there is not enough of
+//! sandboxes   from one sandbox to another, and who is in one to its init, its others and those on their way in
 //! ```
 #![allow(
     clippy::unwrap_used,
@@ -36,5 +37,6 @@ mod networks;
 mod proc;
 mod processes;
 mod rig;
+mod sandboxes;
 mod settings;
 mod streams;

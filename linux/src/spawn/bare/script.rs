@@ -39,8 +39,10 @@ pub const ENVP: usize = 13;
 pub const OPS: usize = 15;
 /// Place and number of the steps after descriptors are closed.
 pub const CLOSED_OPS: usize = 17;
+/// The process beneath whose pid namespace the child's is made, or [`NONE`]. For whoever can do that.
+pub const ABOVE: usize = 19;
 /// Words of the header.
-pub const HEADER: usize = 19;
+pub const HEADER: usize = 20;
 
 /// What a step is; its arguments behind the arrow.
 pub mod op {

@@ -26,6 +26,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use linux::kernel::Features;
+use protocol::sandbox::SandboxSettings;
 use protocol::subcontainer::Mount;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -51,6 +52,10 @@ pub struct Options {
     pub guid: Option<String>,
     /// Ids 0 to 65,535 in it are ids of the machine that nothing else has, see [`Rootfs::ids`].
     pub own_ids: bool,
+    /// It is a sandbox's own, which has ids of its own in any case. What is here is only kept.
+    pub sandbox: Option<SandboxSettings>,
+    /// The guid of the sandbox that it is in: it has that one's ids, and whoever destroys that one destroys it before.
+    pub within: Option<String>,
     /// Bytes on disk that what is written to it takes at most, 16 MiB to 16 TiB, see [`Rootfs::usage`].
     pub size: Option<u64>,
 }
@@ -66,6 +71,11 @@ pub struct Rootfs {
 impl Rootfs {
     /// Makes a rootfs over an image (its name, digest, or the beginning of its digest) and mounts it.
     pub fn create(store: &Store, image: &str, options: Options) -> Result<Self> {
+        Self::create_over(store, Some(image), options)
+    }
+
+    /// As [`Rootfs::create`]; without an image, over nothing.
+    pub fn create_over(store: &Store, image: Option<&str>, options: Options) -> Result<Self> {
         let guid = options.guid.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         record::check_guid(&guid)?;
         let failed = |step| Error::kernel(step, format!("rootfs {guid}"));
@@ -75,20 +85,29 @@ impl Rootfs {
         let (dir, record) = {
             // Until the record is there, nothing else would keep a gc from taking the image's layers.
             let _lock = store.lock(FlockOperation::LockShared).map_err(failed("lock the store for"))?;
-            let image = store.find(image)?;
-            let ids = match options.own_ids {
-                true => Some(ids::take(&dirs.path, &guid).map_err(failed("take ids for"))?),
-                false => None,
+            let image = image.map(|image| store.find(image)).transpose()?;
+            let ids = match &options.within {
+                Some(sandbox) => Self::open(&dirs.path, sandbox)?.ids(),
+                None if options.own_ids || options.sandbox.is_some() => {
+                    Some(ids::take(&dirs.path, &guid).map_err(failed("take ids for"))?)
+                }
+                None => None,
+            };
+            let (image, layers, root) = match image {
+                Some(image) => (Some(image.digest), image.layers, image.root),
+                None => (None, Vec::new(), None),
             };
             let record = Record {
                 guid: guid.clone(),
                 name: options.name,
-                image: image.digest,
-                layers: image.layers,
-                root: image.root,
+                image,
+                layers,
+                root,
                 created: now(),
                 throwaway: options.throwaway,
                 ids,
+                sandbox: options.sandbox,
+                within: options.within,
                 size: options.size,
                 mounts: Vec::new(),
                 met_others: false,
@@ -199,9 +218,19 @@ impl Rootfs {
         self.record.name.as_deref()
     }
 
-    /// The image beneath it.
-    pub fn image(&self) -> Digest {
+    /// The image beneath it, if there is one.
+    pub fn image(&self) -> Option<Digest> {
         self.record.image
+    }
+
+    /// The settings of the sandbox that it is, if it is one's.
+    pub fn sandbox(&self) -> Option<&SandboxSettings> {
+        self.record.sandbox.as_ref()
+    }
+
+    /// The guid of the sandbox that it is in.
+    pub fn within(&self) -> Option<&str> {
+        self.record.within.as_deref()
     }
 
     /// When it was made, in milliseconds since the Unix epoch.
@@ -314,18 +343,21 @@ impl Rootfs {
             Err(errno) if !absent(errno) => return Err(failed("remove mount point of")(errno)),
             _ => {}
         }
+        let have_ids = data_dir.join("ids").exists();
         let sized = dir.as_ref().is_some_and(disk::is_in);
-        if sized || data_dir.join("ids").exists() {
+        if sized || have_ids {
             overlay::clear(&data_dir.join("subcontainers"), guid).map_err(failed("unmount layers of"))?;
         }
         point::release(data_dir).map_err(failed("release mount point of"))?;
-        let Some(dir) = dir else {
-            return ids::give_back(data_dir, guid).map_err(failed("give back ids of"));
+        let give_back = || match have_ids {
+            true => ids::give_back(data_dir, guid).map_err(failed("give back ids of")),
+            false => Ok(()),
         };
+        let Some(dir) = dir else { return give_back() };
         disk::remove(&dir).map_err(failed("remove disk of"))?;
         remove_work(&dir).map_err(failed("remove work directory of"))?;
         remove_dir(&dir, "upper").map_err(failed("remove contents of"))?;
-        ids::give_back(data_dir, guid).map_err(failed("give back ids of"))?;
+        give_back()?;
         // The record goes last: while it is there, this can be found and done again.
         for name in [record::NEW_FILE, record::FILE] {
             match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
@@ -408,7 +440,7 @@ impl Rootfs {
     fn open_layers(&self) -> Result<Vec<OwnedFd>> {
         if self.record.layers.len() > overlay::MOST_LAYERS {
             return Err(Error::TooManyLayers {
-                image: self.record.image.to_string(),
+                image: self.record.image.map(|image| image.to_string()).unwrap_or_default(),
                 layers: self.record.layers.len(),
             });
         }

@@ -11,9 +11,9 @@
 use core::ptr;
 
 use crate::bare::child::{self, Report, stage};
-use crate::bare::raw::CloneArgs;
-use crate::bare::script::{self, Flat, NONE, relocate};
 use crate::bare::nr;
+use crate::bare::raw::{self, CloneArgs};
+use crate::bare::script::{self, Flat, NONE, relocate};
 use crate::{exit, sys};
 
 const CALLER: usize = 3;
@@ -32,7 +32,8 @@ pub(crate) unsafe fn main(name: usize, words: usize) -> ! {
     // Nobody in the container may look into the child before it is a program of the container's.
     unsafe { sys(nr::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0]) };
     let mut report = Report::default();
-    let pid = match unsafe { start(words, &mut report) } {
+    let mut between = 0;
+    let pid = match unsafe { start(words, &mut report, &mut between) } {
         Ok(pid) => pid as u64,
         Err(failure) => {
             report = failure;
@@ -42,7 +43,7 @@ pub(crate) unsafe fn main(name: usize, words: usize) -> ! {
     // The container's streams must end with the container's processes.
     unsafe { sys(nr::CLOSE_RANGE, [SCRIPT, u32::MAX as usize, 0]) };
     unsafe { sys(nr::CLOSE, [HOME]) };
-    let said = [pid, report.stage, report.step, report.errno];
+    let said = [pid, report.stage, report.step, report.errno, between as u64];
     unsafe { sys(nr::WRITE, [REPORT, said.as_ptr() as usize, size_of_val(&said)]) };
     unsafe { sys(nr::CLOSE, [REPORT]) };
     if report.stage != 0 {
@@ -51,16 +52,20 @@ pub(crate) unsafe fn main(name: usize, words: usize) -> ! {
     unsafe { watch(name) }
 }
 
-/// Carries out the script. The child is one of our caller's.
-unsafe fn start(words: usize, report: &mut Report) -> Result<usize, Report> {
+const CLONE_PARENT: u64 = 0x8000;
+
+/// Carries out the script. The child is one of our caller's, as is the one that `between` is set to if there is one.
+unsafe fn start(words: usize, report: &mut Report, between: &mut usize) -> Result<usize, Report> {
     const READ_WRITE: usize = 3;
     const MAP_PRIVATE: usize = 2;
-    const CLONE_PARENT: u64 = 0x8000;
     let failed = |stage| move |errno: i32| Report { stage, step: 0, errno: errno as u64 };
     let map = [0, words * 8, READ_WRITE, MAP_PRIVATE, SCRIPT, 0];
     let base = unsafe { crate::raw::call(nr::MMAP, map) }.map_err(failed(stage::DESCRIPTORS))? as *mut u64;
     unsafe { relocate(base) };
     let script = unsafe { Flat::new(base) };
+    if script.word(script::ABOVE) != NONE {
+        return unsafe { start_beneath(script, report, between) };
+    }
     let container = script.word(script::CONTAINER);
     if container != NONE {
         unsafe { crate::raw::call(nr::SETNS, [container as usize, script::CONTAINERS]) }
@@ -73,7 +78,8 @@ unsafe fn start(words: usize, report: &mut Report) -> Result<usize, Report> {
         stack_size: size_of::<[u128; 2048]>() as u64,
         ..CloneArgs::default()
     };
-    let pid = unsafe { child::vfork(script, args, report) };
+    // Those inside may hold it on its way, for as long as they like.
+    let pid = unsafe { child::start(script, args, report, || end_if_abandoned()) };
     if container != NONE {
         // Fails when the caller has been killed: then only the group is left to end, by descriptors.
         unsafe { sys(nr::SETNS, [HOME, script::CONTAINERS]) };
@@ -82,6 +88,133 @@ unsafe fn start(words: usize, report: &mut Report) -> Result<usize, Report> {
     // What the command was told is its own from here on.
     unsafe { sys(nr::MUNMAP, [base as usize, words * 8]) };
     Ok(pid)
+}
+
+/// Ends what is in the group when the caller has been killed.
+fn end_if_abandoned() {
+    const POLLHUP: u32 = 0x10;
+    // `struct pollfd`: the descriptor; what is waited for, and what there is.
+    let mut caller = [CALLER as u32, 0];
+    let at_once = [0_usize, 0];
+    unsafe { sys(nr::PPOLL, [caller.as_mut_ptr() as usize, 1, at_once.as_ptr() as usize, 0, 8]) };
+    if caller[1] >> 16 & POLLHUP != 0 {
+        unsafe { sys(nr::WRITE, [KILL, b"1".as_ptr() as usize, 1]) };
+    }
+}
+
+/// The process between us and the child, and what it finds.
+struct Between {
+    script: Flat,
+    report: *mut Report,
+    /// The child's, in our descriptor table too.
+    pidfd: i32,
+    /// 0 as long as nothing is known, else 1 more than the error of the clone.
+    done: i32,
+}
+
+static mut BETWEEN_STACK: [u128; 1024] = [0; 1024];
+
+/// As [`start`], for a pid namespace that lies beneath another one. Only a process that lives in that one can make it
+/// (`copy_pid_ns` in the kernel), so there is one for the time of the clone, with our memory and our descriptors, and
+/// both are our caller's children.
+unsafe fn start_beneath(script: Flat, report: &mut Report, between: &mut usize) -> Result<usize, Report> {
+    const CLONE_NEWPID: usize = 0x2000_0000;
+    const CLONE_VM: u64 = 0x100;
+    const CLONE_FILES: u64 = 0x400;
+    const CLONE_VFORK: u64 = 0x4000;
+    const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    const ENOMEM: i32 = 12;
+    let failed = |stage| move |errno: i32| Report { stage, step: 0, errno: errno as u64 };
+    let above = script.word(script::ABOVE) as usize;
+    unsafe { raw::call(nr::SETNS, [above, CLONE_NEWPID]) }.map_err(failed(stage::CONTAINER))?;
+    let stack = &raw mut BETWEEN_STACK;
+    let args = CloneArgs {
+        flags: CLONE_PARENT | CLONE_VM | CLONE_FILES | CLONE_VFORK | CLONE_CLEAR_SIGHAND,
+        stack: stack as u64,
+        stack_size: size_of::<[u128; 1024]>() as u64,
+        ..CloneArgs::default()
+    };
+    let mut state = Between { script, report, pidfd: -1, done: 0 };
+    let state = &raw mut state;
+    let cloned = unsafe { raw::clone3(&args, clone_child, state.cast()) };
+    // Fails when the caller has been killed. Nothing else is cloned here.
+    unsafe { sys(nr::SETNS, [HOME, CLONE_NEWPID]) };
+    *between = cloned.map_err(failed(stage::CLONE))?;
+    // Another process has written there.
+    let (done, pidfd) = unsafe {
+        (ptr::read_volatile(&raw const (*state).done), ptr::read_volatile(&raw const (*state).pidfd))
+    };
+    match done {
+        // Killed with the pid namespace above, as the child is if there is one: then that has to be reaped, too.
+        0 => match unsafe { pid_behind(pidfd) } {
+            Ok(pid) => {
+                *report = failed(stage::CLONE)(ENOMEM);
+                Ok(pid)
+            }
+            Err(_) => Err(failed(stage::CLONE)(ENOMEM)),
+        },
+        // The number that the clone has returned is the one above's.
+        1 => unsafe { pid_behind(pidfd) }.map_err(failed(stage::CLONE)),
+        error => Err(failed(stage::CLONE)(error - 1)),
+    }
+}
+
+/// The whole life of the process in between.
+unsafe extern "C" fn clone_child(argument: *mut u8) -> i32 {
+    const CLONE_PIDFD: u64 = 0x1000;
+    let state = argument.cast::<Between>();
+    let stack = &raw mut STACK;
+    let args = CloneArgs {
+        flags: CLONE_PARENT | CLONE_PIDFD,
+        pidfd: unsafe { &raw mut (*state).pidfd } as u64,
+        stack: stack as u64,
+        stack_size: size_of::<[u128; 2048]>() as u64,
+        ..CloneArgs::default()
+    };
+    let cloned = unsafe { child::vfork((*state).script, args, &mut *(*state).report) };
+    unsafe { ptr::write_volatile(&raw mut (*state).done, 1 + cloned.err().unwrap_or(0)) };
+    0
+}
+
+/// The id of a process that we have a handle of: the line `Pid:` of `/proc/self/fdinfo/<number>`, -1 there for one that is
+/// gone.
+///
+/// Without slices: what panics would not link.
+unsafe fn pid_behind(pidfd: i32) -> Result<usize, i32> {
+    const ESRCH: i32 = 3;
+    // Space for a number of three digits: this process has a few dozen descriptors.
+    let mut path = *b"/proc/self/fdinfo/000\0";
+    let [.., hundreds, tens, ones, _] = &mut path;
+    let digit = |value: i32| b'0' + (value % 10) as u8;
+    match pidfd {
+        0..10 => (*hundreds, *tens, *ones) = (digit(pidfd), 0, 0),
+        10..100 => (*hundreds, *tens, *ones) = (digit(pidfd / 10), digit(pidfd), 0),
+        100..1000 => (*hundreds, *tens, *ones) = (digit(pidfd / 100), digit(pidfd / 10), digit(pidfd)),
+        _ => return Err(ESRCH),
+    }
+    let how = [0_u64; 3];
+    let file = unsafe { raw::call(nr::OPENAT2, [0, path.as_ptr() as usize, how.as_ptr() as usize, 24]) }?;
+    let mut text = [0_u8; 256];
+    let length = unsafe { raw::call(nr::READ, [file, text.as_mut_ptr() as usize, text.len()]) };
+    unsafe { sys(nr::CLOSE, [file]) };
+    let (mut pid, mut matched) = (0, 0);
+    for byte in text.iter().take(length?) {
+        match (matched, byte) {
+            // The end of the line.
+            (5, b'\n') => break,
+            (5, b'0'..=b'9') => pid = pid * 10 + usize::from(byte - b'0'),
+            (5, _) => return Err(ESRCH),
+            // Lines begin after a line's end; this is not the first, and the others with these letters go on otherwise.
+            _ => {
+                let expected = [b'P', b'i', b'd', b':', b'\t'];
+                matched = match expected.get(matched) {
+                    Some(next) if next == byte => matched + 1,
+                    _ => usize::from(*byte == b'P'),
+                };
+            }
+        }
+    }
+    if pid > 0 { Ok(pid) } else { Err(ESRCH) }
 }
 
 /// Waits for the caller's last word, or its end.

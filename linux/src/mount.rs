@@ -12,8 +12,10 @@ use crate::kernel::Features;
 use crate::sys::{check, nr, owned};
 
 mod context;
+mod elsewhere;
 
 pub use context::{ContextError, FsContext};
+pub use elsewhere::clone_from;
 
 /// What to change on a mount: the arguments of `mount_setattr(2)`.
 #[derive(Clone, Copy, Debug)]

@@ -80,6 +80,9 @@ pub struct Script {
     /// joins them first and returns home afterwards: what is in the container already never sees a process that is in
     /// its pid namespace and elsewhere at home.
     pub container: Option<Arc<OwnedFd>>,
+    /// The pid namespace that is made for the child ([`new::PID`]) lies beneath that of this process (a pidfd): it ends
+    /// with that one, and is seen from there. Only [`start_through`] can do that.
+    pub above: Option<Arc<OwnedFd>>,
     /// The cgroup (v2 directory) that the child starts in.
     pub cgroup: Option<Arc<OwnedFd>>,
     /// The steps, in order.
@@ -157,6 +160,11 @@ impl std::error::Error for SpawnError {}
 /// # Errors
 /// The first step that failed; the child is gone by then.
 pub fn spawn(script: &Script) -> Result<Spawned, SpawnError> {
+    if script.above.is_some() {
+        // A process has to live there that makes it, and it would do so in our memory: when that pid namespace ends,
+        // it is gone before what it has started is, and we would go on beside that.
+        return Err(SpawnError { step: FailedStep::Clone, errno: Errno::INVAL });
+    }
     let mut descriptors = Descriptors::Here(Vec::new());
     let mut words = flat::encode(script, None, &mut descriptors).map_err(SpawnError::descriptors)?;
     // SAFETY: `encode` returns a whole script, not relocated yet, and it is ours alone.
@@ -188,8 +196,8 @@ pub fn spawn(script: &Script) -> Result<Spawned, SpawnError> {
 /// A program that clones in this one's stead, and stays for what its own business is.
 ///
 /// It finds `keep` as its descriptors from 3 on, then the pipe to report on, then the script; its arguments are
-/// `args` and the number of words of the script. It reports with four words: the child's id, and a
-/// `bare::child::Report`.
+/// `args` and the number of words of the script. It reports with five words: the child's id, a
+/// `bare::child::Report`, and the id of another child of ours, which it needed for [`Script::above`], or 0.
 #[derive(Clone, Debug)]
 pub struct Through {
     /// The open program, a static one: it is started before it could find libraries.
@@ -234,6 +242,7 @@ pub fn start_through<'a>(script: &'a Script, through: &Through) -> Result<Starti
     let starter = Script {
         namespaces: 0,
         container: None,
+        above: None,
         cgroup: None,
         ops: Vec::new(),
         stdio: [Arc::clone(&through.null), Arc::clone(&through.null), Arc::clone(&through.null)],
@@ -271,7 +280,13 @@ impl Starting<'_> {
         let clone_failed = |errno| Err(SpawnError { step: FailedStep::Clone, errno });
         let started = match read_report(&report) {
             None => clone_failed(Errno::CHILD),
-            Some((pid, report)) => {
+            Some((pid, report, between)) => {
+                // It has ended, and waits for that.
+                if let Some(between) = Pid::from_raw(between as i32)
+                    && let Ok(between) = crate::pidfd::open(between)
+                {
+                    reap(&between);
+                }
                 let child = Pid::from_raw(pid as i32).map(|pid| (pid, crate::pidfd::open(pid)));
                 match (script.failure(&report), child) {
                     (None, Some((pid, Ok(pidfd)))) => Ok(Spawned { pid, pidfd }),
@@ -299,15 +314,15 @@ impl Starting<'_> {
 }
 
 /// What the program says; none if it ended first. It writes all in one call, less than `PIPE_BUF`.
-fn read_report(pipe: &OwnedFd) -> Option<(u64, Report)> {
-    let mut bytes = [0; 32];
+fn read_report(pipe: &OwnedFd) -> Option<(u64, Report, u64)> {
+    let mut bytes = [0; 40];
     let count = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut bytes)).ok()?;
     if count != bytes.len() {
         return None;
     }
     let (words, _) = bytes.as_chunks::<8>();
-    let [pid, stage, step, errno] = [0, 1, 2, 3].map(|i| u64::from_ne_bytes(words[i]));
-    Some((pid, Report { stage, step, errno }))
+    let [pid, stage, step, errno, between] = [0, 1, 2, 3, 4].map(|i| u64::from_ne_bytes(words[i]));
+    Some((pid, Report { stage, step, errno }, between))
 }
 
 /// Waits for a child that is ending. An error here would only mean that somebody else reaped it.

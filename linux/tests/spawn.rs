@@ -20,6 +20,7 @@ fn script(argv: &[&CStr]) -> Script {
     Script {
         namespaces: 0,
         container: None,
+        above: None,
         cgroup: None,
         ops: Vec::new(),
         stdio: [Arc::clone(&null), Arc::clone(&null), null],

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::address;
@@ -20,7 +21,7 @@ use crate::plan;
 use crate::ports;
 use crate::request::{Publish, Request};
 use crate::resolver::{self, Dns};
-use crate::state::{Attached, Dir, State};
+use crate::state::{Attached, Dir, HOSTS, RESOLV, State};
 use crate::traces::Traces;
 
 pub use ready::Ready;
@@ -131,6 +132,18 @@ impl Networks {
         let state = self.dir.read()?;
         let attached = state.attached.iter().filter(|(_, attached)| !attached.idle);
         Ok(attached.filter_map(|(guid, attached)| endpoint(&state, guid, attached)).collect())
+    }
+
+    /// The files of [`Attachment`] once more, for another container in the same namespace: hosts and resolv.conf.
+    /// Nothing if nobody of that guid is attached.
+    ///
+    /// # Errors
+    /// When the state or a file cannot be read.
+    pub fn files(&self, guid: &str) -> Result<Option<(OwnedFd, OwnedFd)>> {
+        let state = self.dir.read()?;
+        let Some(attached) = state.attached.get(guid) else { return Ok(None) };
+        let shown = |kind| self.dir.shown(kind, &attached.network, OFlags::RDONLY);
+        Ok(Some((shown(HOSTS)?, shown(RESOLV)?)))
     }
 
     /// The settings of the machine that are changed now, with what they were: for an operator who asks.

@@ -55,10 +55,15 @@ fn s22_a_namespace_that_nobody_used_is_used_again_with_its_link_and_address() {
     isolated(|| {
         let lab = Lab::new();
         let networks = lab.networks();
-        let first = networks.private("one", &ours()).unwrap();
-        let ready = retire(&networks, "one", &first);
-        assert!(!read(&first.hosts).contains("one"), "its name is gone");
-        let ready = networks.look_over(ready).unwrap().expect("nobody used it");
+        // On a busy machine the kernel may keep a closed socket for longer than is waited for.
+        let (first, ready) = (0..50)
+            .find_map(|_| {
+                let first = networks.private("one", &ours()).unwrap();
+                let ready = retire(&networks, "one", &first);
+                assert!(!read(&first.hosts).contains("one"), "its name is gone");
+                Some((first, networks.look_over(ready).unwrap()?))
+            })
+            .expect("nobody used it");
         let second = networks.take("two", &ours(), ready).unwrap().unwrap();
         assert_eq!(second.endpoint.link, first.endpoint.link);
         assert_eq!(second.endpoint.addresses, first.endpoint.addresses);

@@ -24,6 +24,7 @@ pub mod image;
 pub mod limits;
 pub mod network;
 pub mod process;
+pub mod sandbox;
 pub mod schema;
 pub mod session;
 pub mod stats;

@@ -142,6 +142,9 @@ pub enum SeccompProfile {
     /// What the OCI engines allow by default, for the capabilities that the container has.
     #[default]
     Default,
+    /// The default and `socketcall(2)`, by which most 32-bit programs open their sockets. Families of sockets that the
+    /// default refuses (`AF_VSOCK`, `AF_ALG`) are in reach then, since no filter sees which one is asked for.
+    Socketcall,
     /// Every call.
     Unconfined,
     /// In what a host says: a filter that was given at launch.
@@ -156,9 +159,9 @@ pub struct Allowed {
     pub capabilities: Vec<String>,
     /// The filter of its system calls.
     pub seccomp: SeccompProfile,
-    /// It shares the host's `/dev` and `/sys`.
+    /// It shares the `/dev` and `/sys` of the host, or of the sandbox that it is in.
     pub shared_dev_sys: bool,
-    /// It shares the host's `/run`.
+    /// It shares the `/run` of the host, or of the sandbox that it is in.
     pub shared_run: bool,
     /// What everything in it may use together.
     #[serde(default)]
@@ -195,11 +198,12 @@ pub struct LaunchParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub init: bool,
-    /// Share the host's `/dev` and `/sys` recursively instead of a private `/dev` and a read-only `/sys`.
+    /// Share the host's `/dev` and `/sys` recursively instead of a private `/dev` and a read-only `/sys`. In a sandbox it
+    /// shares that one's in any case, and never the host's.
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub shared_dev_sys: bool,
-    /// Share the host's `/run` recursively.
+    /// Share the host's `/run` recursively; in a sandbox, that one's.
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub shared_run: bool,
@@ -211,10 +215,11 @@ pub struct LaunchParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub limits: Limits,
-    /// Its network, and that of commands that run in it later.
-    #[serde(default)]
-    #[ts(optional, as = "Option<_>")]
-    pub network: Network,
+    /// Its network, and that of commands that run in it later. Default: the machine's; in a sandbox, that one's, and no
+    /// other can be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub network: Option<Network>,
     /// Environment, working directory, user.
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]

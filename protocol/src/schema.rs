@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::error::ErrorData;
 use crate::subcontainer::Empty;
-use crate::{file, image, process, session, stats, subcontainer};
+use crate::{file, image, process, sandbox, session, stats, subcontainer};
 
 pub use json::json_schema;
 pub use typescript::typescript;
@@ -152,6 +152,28 @@ pub const METHODS: &[Method] = &[
     method::<subcontainer::GuidParams, subcontainer::SubcontainerInfo>(
         "subcontainer.attach",
         "Makes this connection the owner of a detached subcontainer.",
+    ),
+    method::<sandbox::CreateSandboxParams, sandbox::SandboxInfo>(
+        "sandbox.create",
+        "Creates a sandbox and starts it.",
+    ),
+    method::<subcontainer::GuidParams, sandbox::SandboxInfo>(
+        "sandbox.start",
+        "Starts a sandbox again whose init has ended.",
+    ),
+    method::<Empty, sandbox::ListSandboxesResult>("sandbox.list", "Lists the sandboxes."),
+    method::<subcontainer::GuidParams, sandbox::SandboxInfo>("sandbox.inspect", "Describes one sandbox."),
+    method::<subcontainer::GuidParams, Empty>(
+        "sandbox.destroy",
+        "Ends everything in a sandbox, and deletes it with its subcontainers.",
+    ),
+    method::<subcontainer::GuidParams, Empty>(
+        "sandbox.detach",
+        "Lets a sandbox outlive this connection, which owned it; not its subcontainers, which are detached one by one.",
+    ),
+    method::<subcontainer::GuidParams, sandbox::SandboxInfo>(
+        "sandbox.attach",
+        "Makes this connection the owner of a detached sandbox.",
     ),
     method::<file::ReadParams, file::ReadResult>("file.read", "Reads a part of a file."),
     method::<file::WriteParams, Empty>("file.write", "Writes a file, or adds to its end."),

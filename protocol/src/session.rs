@@ -88,7 +88,7 @@ pub struct SubscribeParams {
     pub guid: Option<String>,
 }
 
-/// Something that happened to a subcontainer: the parameters of the notification `event`.
+/// Something that happened to a subcontainer or a sandbox: the parameters of the notification `event`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
@@ -108,7 +108,7 @@ pub struct Event {
 pub enum EventKind {
     /// The rootfs was created.
     Created {
-        /// The image beneath it.
+        /// The image beneath it; empty for a sandbox without one.
         image_id: String,
     },
     /// The leader runs.

@@ -31,6 +31,10 @@ pub struct CreateFsParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub userns: bool,
+    /// The sandbox that it is in: its user namespace, network, `/dev` and `/sys` are that one's, and it ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub sandbox: Option<String>,
     /// Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
     /// fail with `ENOSPC`. It is a file system of its own then, in a file, which needs some of that for itself (4 MiB
     /// and a thirtieth). Absent: as much as the machine's disk has.
@@ -276,6 +280,10 @@ pub struct SubcontainerInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub first_id: Option<u32>,
+    /// The sandbox that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub sandbox: Option<String>,
     /// Bytes on the machine's disk that what is written to it takes at most, if that is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional, type = "number")]

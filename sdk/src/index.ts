@@ -33,6 +33,7 @@ export type {
   Outcome,
   RemovedResult,
   RunState,
+  SandboxInfo,
   StatsResult,
   SubcontainerInfo,
   TerminalSize,
@@ -67,6 +68,7 @@ export type {
 export type { Ended, From, Process } from "./process/process.ts";
 export { type ExecResult, ExitError, type ExitResult, type Output } from "./process/result.ts";
 export type { Run } from "./process/run.ts";
+export { Sandbox, type SandboxOptions } from "./sandbox/sandbox.ts";
 export type { LaunchOptions, RunOptions, SpawnOptions } from "./subcontainer/commands.ts";
 export { SubContainer } from "./subcontainer/index.ts";
 export { SubContainerLazy } from "./subcontainer/lazy.ts";

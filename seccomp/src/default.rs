@@ -45,6 +45,23 @@ pub enum When {
     With(&'static [Capability]),
     /// Those without.
     Without(Capability),
+    /// All, where `socketcall(2)` was asked for by name, or where it was not.
+    SocketCall(bool),
+}
+
+/// For whom a default profile is.
+#[derive(Clone, Debug, Default)]
+pub struct For {
+    /// The bounding set.
+    pub capabilities: HashSet<Capability>,
+    /// `socketcall(2)` passes, and with it every family of sockets.
+    pub socketcall: bool,
+}
+
+impl From<HashSet<Capability>> for For {
+    fn from(capabilities: HashSet<Capability>) -> Self {
+        Self { capabilities, socketcall: false }
+    }
 }
 
 /// An argument under a mask. All of them have one, because the kernel takes these arguments as 32-bit integers: a
@@ -60,20 +77,21 @@ pub struct Comparison {
 }
 
 impl When {
-    fn holds(self, capabilities: &HashSet<Capability>) -> bool {
+    fn holds(self, whom: &For) -> bool {
         match self {
             Self::Always => true,
-            Self::With(any) => any.iter().any(|capability| capabilities.contains(capability)),
-            Self::Without(capability) => !capabilities.contains(&capability),
+            Self::With(any) => any.iter().any(|capability| whom.capabilities.contains(capability)),
+            Self::Without(capability) => !whom.capabilities.contains(&capability),
+            Self::SocketCall(passes) => passes == whom.socketcall,
         }
     }
 }
 
-fn applying(capabilities: &HashSet<Capability>) -> impl Iterator<Item = (usize, &'static Group)> {
-    GROUPS.iter().enumerate().filter(|(_, group)| group.when.holds(capabilities))
+fn applying(whom: &For) -> impl Iterator<Item = (usize, &'static Group)> {
+    GROUPS.iter().enumerate().filter(|(_, group)| group.when.holds(whom))
 }
 
-/// The default profile for a process with these capabilities in its bounding set, in OCI form.
+/// The default profile, in OCI form.
 ///
 /// It serializes to JSON that [`crate::from_json`] reads, to start a profile of one's own from. Other runtimes read it
 /// too, but where an allowed call has refused arguments (`ioctl`, `socket`) libseccomp lets the rule without arguments
@@ -81,18 +99,18 @@ fn applying(capabilities: &HashSet<Capability>) -> impl Iterator<Item = (usize, 
 ///
 /// Its ABIs are the machine's own and the 32-bit one beside it; not x32, which distributions switch off.
 #[must_use]
-pub fn default_profile(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
-    profile_for(capabilities, Abi::NATIVE)
+pub fn default_profile(whom: &For) -> LinuxSeccomp {
+    profile_for(whom, Abi::NATIVE)
 }
 
-fn profile_for(capabilities: &HashSet<Capability>, native: Abi) -> LinuxSeccomp {
+fn profile_for(whom: &For, native: Abi) -> LinuxSeccomp {
     let abis: Vec<Abi> = native.of_one_kernel().iter().copied().filter(|&abi| abi != Abi::X32).collect();
     let mut filter = LinuxSeccomp::default();
     filter
         .set_default_action(LinuxSeccompAction::ScmpActErrno)
         .set_default_errno_ret(Some(1))
         .set_architectures(Some(abis.iter().map(|abi| abi.arch()).collect()))
-        .set_syscalls(Some(applying(capabilities).flat_map(|(_, group)| rules(group, &abis)).collect()));
+        .set_syscalls(Some(applying(whom).flat_map(|(_, group)| rules(group, &abis)).collect()));
     filter
 }
 
@@ -136,10 +154,10 @@ impl Comparison {
 ///
 /// # Errors
 /// None that could come: a test compiles it for every set.
-pub fn default_program(capabilities: &HashSet<Capability>) -> Result<Program, Error> {
+pub fn default_program(whom: &For) -> Result<Program, Error> {
     static COMPILED: Mutex<Option<HashMap<u64, Program>>> = Mutex::new(None);
     // The groups that apply, as bits: sets that differ in what no group asks for are one.
-    let key = applying(capabilities).fold(0, |key, (group, _)| key | 1 << group);
+    let key = applying(whom).fold(0, |key, (group, _)| key | 1 << group);
     let cached = |program: Option<Program>| {
         let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
         let compiled = compiled.get_or_insert_default();
@@ -151,7 +169,7 @@ pub fn default_program(capabilities: &HashSet<Capability>) -> Result<Program, Er
     if let Some(program) = cached(None) {
         return Ok(program);
     }
-    let program = compile(&default_profile(capabilities))?;
+    let program = compile(&default_profile(whom))?;
     Ok(cached(Some(program.clone())).unwrap_or(program))
 }
 
@@ -189,6 +207,7 @@ mod tests {
             "ioctl",
             "personality",
             "socket",
+            "socketcall",
             "unshare",
             "bpf",
             "perf_event_open",
@@ -205,21 +224,24 @@ mod tests {
         for native in [Abi::X86_64, Abi::X86, Abi::Aarch64, Abi::Arm] {
             let every: HashSet<Capability> = all().collect();
             for set in all().map(|one| HashSet::from([one])).chain([HashSet::new(), every]) {
-                let program = crate::compile_for(&profile_for(&set, native), native).unwrap();
-                assert!(program.instructions().len() < 1000);
+                for socketcall in [false, true] {
+                    let whom = For { capabilities: set.clone(), socketcall };
+                    let program = crate::compile_for(&profile_for(&whom, native), native).unwrap();
+                    assert!(program.instructions().len() < 1000);
+                }
             }
         }
     }
 
     #[test]
     fn it_is_compiled_once() {
-        let set = HashSet::from([Capability::Chown]);
-        let first = default_program(&set).unwrap();
+        let with = |capability| For::from(HashSet::from([capability]));
+        let first = default_program(&with(Capability::Chown)).unwrap();
         assert!(std::sync::Arc::ptr_eq(
             first.instructions(),
-            default_program(&HashSet::from([Capability::Kill])).unwrap().instructions()
+            default_program(&with(Capability::Kill)).unwrap().instructions()
         ));
-        assert_ne!(first, default_program(&HashSet::from([Capability::SysAdmin])).unwrap());
+        assert_ne!(first, default_program(&with(Capability::SysAdmin)).unwrap());
     }
 
     fn all() -> impl Iterator<Item = Capability> {

@@ -190,12 +190,9 @@ fn a_program_that_was_written_down_is_the_same() {
 
 #[test]
 fn the_default_profile_is_oci_json() {
-    let profile = seccomp::default_profile(&std::collections::HashSet::new());
+    let profile = seccomp::default_profile(&seccomp::For::default());
     let json = serde_json::to_vec_pretty(&profile).unwrap();
     let read = from_json(&json).unwrap();
     assert_eq!(read, profile);
-    assert_eq!(
-        seccomp::compile(&read).unwrap(),
-        seccomp::default_program(&std::collections::HashSet::new()).unwrap()
-    );
+    assert_eq!(seccomp::compile(&read).unwrap(), seccomp::default_program(&seccomp::For::default()).unwrap());
 }

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use oci_spec::runtime::Capability;
 use probe::{Abi, Call, Filter, run};
+use seccomp::For;
 
 const EPERM: i64 = -1;
 const EBADF: i64 = -9;
@@ -30,7 +31,7 @@ fn call_32(name: &str, args: &[u64]) -> Call {
 
 /// Under the default profile of a process without capabilities.
 fn filtered(calls: &[Call]) -> Vec<i64> {
-    run(calls, Filter::Default(HashSet::new()))
+    run(calls, Filter::Default(For::default()))
 }
 
 fn bare(calls: &[Call]) -> Vec<i64> {
@@ -85,7 +86,7 @@ fn a_user_namespace_is_refused() {
     let without = bare(&calls);
     assert!(without.iter().all(|result| *result >= 0), "this kernel gives no user namespaces: {without:?}");
     assert_eq!(filtered(&calls), [EPERM; 4]);
-    let with = run(&calls, Filter::Default(HashSet::from([Capability::SysAdmin])));
+    let with = run(&calls, Filter::Default(HashSet::from([Capability::SysAdmin]).into()));
     assert!(with.iter().all(|result| *result >= 0), "{with:?}");
 }
 
@@ -98,7 +99,7 @@ fn clone3_is_not_there_so_that_libc_uses_clone() {
 
 #[test]
 fn libc_starts_threads_and_processes_under_it() {
-    let program = seccomp::default_program(&HashSet::new()).unwrap();
+    let program = seccomp::default_program(&For::default()).unwrap();
     let under_it = std::thread::spawn(move || {
         linux::seccomp::install(program.instructions(), program.flags(), true).unwrap();
         let pid = std::thread::spawn(std::process::id).join().unwrap();
@@ -119,6 +120,20 @@ fn sockets_outside_every_network_namespace_are_refused() {
     // The kernel of the test may have neither: then the type, which is wrong, is not asked for either.
     let wrong = [call("socket", &[1, 0xf, 0]), call("socket", &[UPPER | 1, 0xf, 0])];
     assert_eq!(filtered(&wrong), [EINVAL; 2], "the kernel does not look at the upper half");
+}
+
+#[test]
+fn sockets_whose_family_is_in_memory_are_refused_unless_asked_for() {
+    // Subcall 1 is socket(2), with its arguments at address 1. Also from 64-bit code, with something in the upper half.
+    let calls = [call_32("socketcall", &[1, 1]), call_32("socketcall", &[UPPER | 1, 1])];
+    let efault = vec![-14; 2];
+    assert_eq!(bare(&calls), efault);
+    assert_eq!(filtered(&calls), [ENOSYS; 2]);
+    let asked = For { socketcall: true, ..For::default() };
+    assert_eq!(run(&calls, Filter::Default(asked)), efault);
+    // What libraries of our time use instead.
+    let direct = [call_32("socket", &[1, 1, 0]), call_32("socket", &[2, 1, 0])];
+    assert!(filtered(&direct).iter().all(|result| *result >= 0));
 }
 
 #[test]

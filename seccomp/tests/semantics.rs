@@ -174,7 +174,8 @@ fn the_default_profile_is_read_the_same_way() {
     use oci_spec::runtime::Capability;
     let sets = [vec![], vec![Capability::SysAdmin], vec![Capability::SysChroot, Capability::Mknod]];
     for set in sets {
-        let filter = seccomp::default_profile(&set.into_iter().collect());
+        let filter =
+            seccomp::default_profile(&set.into_iter().collect::<std::collections::HashSet<_>>().into());
         let program = seccomp::compile(&filter).unwrap();
         let mut steps = 0;
         for abi in [Abi::X86_64, Abi::X32, Abi::X86] {

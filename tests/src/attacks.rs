@@ -34,6 +34,8 @@ pub fn program() -> PathBuf {
         "attacks/devices.c",
         "attacks/files.c",
         "attacks/exhaustion.c",
+        "attacks/networks.c",
+        "attacks/sandboxes.c",
         "attacks/naive.c"
     );
     compile("attacks", &sources, &["-static"])

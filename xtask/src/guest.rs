@@ -6,8 +6,8 @@
 //!   initramfs        busybox and the modules that find the disk
 //!   disk             ext4: busybox, the test programs with their libraries, our binary, an image
 //! ```
-//! The guest runs every test program of `linux/`, `volumes/` and `cgroups/`, then one life of a subcontainer by command
-//! line, and turns itself off. What it says on its console is counted as `cargo test` would say it.
+//! The guest runs every test program of `linux/`, `volumes/` and `cgroups/`, the part of the escape suite that needs no
+//! long races, then one life of a subcontainer by command line, and turns itself off. What it says on its console is counted as `cargo test` would say it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -56,7 +56,7 @@ fn boot() -> Result<Counts> {
     fs::create_dir_all(&directory)?;
     let (image, modules) = kernel(&directory)?;
     let initramfs = say::step("initramfs", || initramfs(&directory, &modules))?;
-    let disk = disk(&directory)?;
+    let disk = disk(&directory, &modules)?;
     say::note("boots; its console follows");
     let mut qemu = Command::new("qemu-system-x86_64");
     // Emulated on purpose: it is the same everywhere, and hardware virtualisation inside a virtual machine may hang.
@@ -77,7 +77,7 @@ fn boot() -> Result<Counts> {
     qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
     let start = Instant::now();
     let mut limited = Command::new("timeout");
-    limited.arg("900").arg(qemu.get_program()).args(qemu.get_args());
+    limited.arg("1500").arg(qemu.get_program()).args(qemu.get_args());
     let lines = say::follow(&mut limited)?;
     say::note(&format!("the guest ran for {}", say::time(start.elapsed())));
     if !lines.iter().any(|line| line.trim_end() == "guest: all was run") {
@@ -138,22 +138,15 @@ fn initramfs(directory: &Path, modules: &Path) -> Result<PathBuf> {
     let root = tempfile::Builder::new().prefix(".initramfs").tempdir_in(directory)?;
     let version = modules.file_name().context("a version")?;
     let inside = root.path().join("lib/modules").join(version);
-    for part in [
+    let parts = [
         "kernel/fs",
         "kernel/drivers/virtio",
         "kernel/drivers/block",
         "kernel/lib",
         "kernel/crypto",
         "kernel/arch",
-    ] {
-        if modules.join(part).exists() {
-            fs::create_dir_all(inside.join(part).parent().context("a parent")?)?;
-            say::output(Command::new("cp").arg("-r").arg(modules.join(part)).arg(inside.join(part)))?;
-        }
-    }
-    for file in ["modules.builtin", "modules.order"] {
-        fs::copy(modules.join(file), inside.join(file))?;
-    }
+    ];
+    copy_modules(modules, &parts, &inside)?;
     say::output(Command::new("depmod").arg("-b").arg(root.path()).arg(version))?;
     install_busybox(root.path())?;
     fs::create_dir(root.path().join("disk"))?;
@@ -163,6 +156,19 @@ fn initramfs(directory: &Path, modules: &Path) -> Result<PathBuf> {
     let script = "cd \"$1\" && find . | cpio --quiet -o -H newc > \"$2\"";
     say::output(Command::new("sh").args(["-c", script, "sh"]).arg(root.path()).arg(&archive))?;
     Ok(archive)
+}
+
+fn copy_modules(modules: &Path, parts: &[&str], inside: &Path) -> Result<()> {
+    for part in parts {
+        if modules.join(part).exists() {
+            fs::create_dir_all(inside.join(part).parent().context("a parent")?)?;
+            say::output(Command::new("cp").arg("-r").arg(modules.join(part)).arg(inside.join(part)))?;
+        }
+    }
+    for file in ["modules.builtin", "modules.order"] {
+        fs::copy(modules.join(file), inside.join(file))?;
+    }
+    Ok(())
 }
 
 const RUN_ALL: &str = r#"#!/bin/sh
@@ -181,6 +187,13 @@ for program in /tests/*; do
   echo "guest: $program"
   timeout 300 $program --test-threads=1 --show-output 2>&1 || echo "guest: $program ended with $?"
 done
+export START_CONTAINER_BIN=/bin/start-container START_CONTAINER_TARGET=/target TMPDIR=/tmp
+echo "guest: the escape suite"
+timeout 600 /target/debug/deps/escapes --test-threads=1 --show-output ESCAPES 2>&1 || {
+  echo "guest: the escape suite ended with $?"
+  echo "test the escape suite ... FAILED"
+  echo "test result: FAILED. 0 passed; 1 failed; 0 ignored"
+}
 for script in life limits oci bind; do
   echo "guest: $script by command line"
   if sh -eux /$script; then echo "test result: ok. 1 passed; 0 failed; 0 ignored"
@@ -319,6 +332,7 @@ const PROGRAMS: &[&str] = &[
     "find",
     "grep",
     "id",
+    "ip",
     "kill",
     "ln",
     "ls",
@@ -328,13 +342,16 @@ const PROGRAMS: &[&str] = &[
     "mknod",
     "mount",
     "mv",
+    "nft",
     "nsenter",
     "printf",
+    "prlimit",
     "readlink",
     "rm",
     "rmdir",
     "sed",
     "seq",
+    "setpriv",
     "setsid",
     "sleep",
     "stat",
@@ -346,7 +363,24 @@ const PROGRAMS: &[&str] = &[
     "unshare",
 ];
 
-fn disk(directory: &Path) -> Result<PathBuf> {
+/// What the guest runs of the escape suite, by the beginnings of names: what depends on the kernel or on the version of
+/// control groups. Each takes half a minute there. (Limits are tried in `cgroups/tests`: a group that holds a test cannot
+/// give controllers to those beneath it.)
+const ESCAPES: &[&str] = &[
+    "calls::s6_cve_2022_0185",
+    "devices::s6_root_inside",
+    "networks::s22_no_container",
+    "proc::s6_cve_2025",
+    "processes::s22_cve_2020_15257",
+    "settings::s6_cve_2022_0492",
+    "streams::s6_no_device",
+];
+
+/// What a private network is made of, loaded by the kernel when it is asked for.
+const NETWORK_MODULES: &[&str] =
+    &["kernel/net", "kernel/drivers/net/veth.ko", "kernel/lib", "kernel/crypto", "kernel/arch"];
+
+fn disk(directory: &Path, modules: &Path) -> Result<PathBuf> {
     let root = tempfile::Builder::new().prefix(".disk").tempdir_in(directory)?;
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755))?;
     install_busybox(root.path())?;
@@ -356,18 +390,36 @@ fn disk(directory: &Path) -> Result<PathBuf> {
     fs::set_permissions(root.path().join("tmp"), fs::Permissions::from_mode(0o1777))?;
     fs::write(root.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
     fs::write(root.path().join("etc/group"), "root:x:0:\n")?;
-    executable(&root.path().join("init"), RUN_ALL)?;
+    executable(&root.path().join("init"), &RUN_ALL.replace("ESCAPES", &ESCAPES.join(" ")))?;
+    fs::create_dir(root.path().join("sbin"))?;
+    symlink("../bin/busybox", root.path().join("sbin/modprobe"))?;
+    let version = modules.file_name().context("a version")?;
+    copy_modules(modules, NETWORK_MODULES, &root.path().join("lib/modules").join(version))?;
+    say::output(Command::new("depmod").arg("-b").arg(root.path()).arg(version))?;
     fs::write(root.path().join("life"), LIFE)?;
     fs::write(root.path().join("limits"), LIMITS)?;
     fs::write(root.path().join("oci"), OCI)?;
     fs::write(root.path().join("bind"), BIND)?;
     fs::copy(busybox::archive(), root.path().join("busybox.tar"))?;
+    for (directory, file) in [("images", busybox::archive()), ("escapes", tests::attacks::program())] {
+        let directory = root.path().join("target/xtask").join(directory);
+        fs::create_dir_all(&directory)?;
+        fs::copy(&file, directory.join(file.file_name().context("a name")?))?;
+    }
+    fs::create_dir_all(root.path().join("target/debug/deps"))?;
 
     let mut build = Command::new(checks::cargo());
     let binary = place::target().join("debug/start-container");
     say::run("cargo build", build.args(["build", "--locked", "--package", "start-container"]))?;
     let mut programs = vec![(binary, root.path().join("bin/start-container"))];
-    for program in say::step("cargo test --no-run", test_programs)? {
+    for program in
+        say::step("cargo test --no-run", || test_programs(&["--package", "tests", "--test", "escapes"]))?
+    {
+        programs.push((program, root.path().join("target/debug/deps/escapes")));
+    }
+    for program in say::step("cargo test --no-run", || {
+        test_programs(&["--package", "linux", "--package", "volumes", "--package", "cgroups"])
+    })? {
         let name = program.file_name().context("a name")?.to_os_string();
         programs.push((program, root.path().join("tests").join(name)));
     }
@@ -402,20 +454,9 @@ fn disk(directory: &Path) -> Result<PathBuf> {
     Ok(disk)
 }
 
-fn test_programs() -> Result<Vec<PathBuf>> {
+fn test_programs(which: &[&str]) -> Result<Vec<PathBuf>> {
     let mut build = Command::new(checks::cargo());
-    build.args([
-        "test",
-        "--locked",
-        "--no-run",
-        "--message-format=json",
-        "--package",
-        "linux",
-        "--package",
-        "volumes",
-        "--package",
-        "cgroups",
-    ]);
+    build.args(["test", "--locked", "--no-run", "--message-format=json"]).args(which);
     let mut programs = Vec::new();
     for line in say::output(&mut build)?.lines() {
         let message: Value = serde_json::from_str(line).context("parse cargo's message")?;

@@ -40,6 +40,7 @@ const TESTS: &[Need] = &[
     ("nft", "nftables"),
     ("setfattr", "attr"),
     ("setcap", "libcap2-bin"),
+    ("mkfs.ext4", "e2fsprogs"),
     // The attacks of the escape suite are C; of libc6-dev, gencat is the program.
     ("gcc", "gcc"),
     ("gencat", "libc6-dev"),

@@ -88,6 +88,7 @@ impl Scene {
         let script = Script {
             namespaces: 0,
             container: None,
+            above: None,
             cgroup: Some(Arc::new(self.group.cgroup2().unwrap().try_clone_to_owned().unwrap())),
             ops: Vec::new(),
             stdio: [null(), stdout, inherited_stderr()],

@@ -41,11 +41,8 @@ pub(super) fn take(data_dir: &Path, guid: &str) -> Result<u32, Errno> {
     Ok(first)
 }
 
-/// Gives the ranges of a rootfs back. Nothing of it is left.
+/// Gives the ranges of a rootfs back, where any has one. Nothing of it is left.
 pub(super) fn give_back(data_dir: &Path, guid: &str) -> Result<(), Errno> {
-    if !data_dir.join("ids").exists() {
-        return Ok(());
-    }
     let dir = lock(data_dir)?;
     for name in text_names_in(&dir)? {
         if read_file_at(&dir, name.as_str())? == guid.as_bytes() {

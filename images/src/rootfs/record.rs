@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use protocol::sandbox::SandboxSettings;
 use protocol::subcontainer::Mount;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -20,7 +21,9 @@ pub(super) const NEW_FILE: &str = "rootfs.json.new";
 pub(super) struct Record {
     pub(super) guid: String,
     pub(super) name: Option<String>,
-    pub(super) image: Digest,
+    /// None: nothing is beneath it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) image: Option<Digest>,
     /// Lowest first.
     pub(super) layers: Vec<Digest>,
     /// Index of the layer that the root directory's mode and owner come from.
@@ -31,6 +34,12 @@ pub(super) struct Record {
     /// the machine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ids: Option<u32>,
+    /// It is a sandbox's own, with these settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sandbox: Option<SandboxSettings>,
+    /// The guid of the sandbox that it is in, whose ids it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) within: Option<String>,
     /// Bytes on disk that what is written takes at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) size: Option<u64>,
@@ -96,7 +105,7 @@ pub(crate) fn users(store: &Store, image: &Digest) -> Result<Vec<String>> {
     for guid in guids(store.data_dir())? {
         match read_file_at(&store.dirs.rootfs, format!("{guid}/{FILE}")) {
             Ok(bytes) => match serde_json::from_slice::<Record>(&bytes) {
-                Ok(record) if record.image != *image => {}
+                Ok(record) if record.image != Some(*image) => {}
                 Ok(Record { name: Some(name), .. }) => users.push(format!("{name} ({guid})")),
                 // Unreadable, it may be on any image.
                 Ok(_) | Err(_) => users.push(guid),

@@ -95,6 +95,7 @@ pub fn start<'a>(script: &'a Script, start: &Start) -> Result<Child<'a>, SpawnEr
     let starter = Script {
         namespaces: 0,
         container: None,
+        above: None,
         cgroup: None,
         ops: Vec::new(),
         stdio: [null(), null(), null()],

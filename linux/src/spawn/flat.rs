@@ -134,6 +134,9 @@ pub(super) fn encode(
     if let Some(process) = &from.container {
         to.header(script::CONTAINER, &[descriptors.number(process)]);
     }
+    if let Some(process) = &from.above {
+        to.header(script::ABOVE, &[descriptors.number(process)]);
+    }
     if let Some(cgroup) = &from.cgroup {
         to.header(script::CGROUP, &[descriptors.number(cgroup)]);
     }

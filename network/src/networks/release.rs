@@ -24,14 +24,22 @@ impl Networks {
     pub fn release(&self, guid: &str) -> Result<bool> {
         let lock = self.dir.lock()?;
         let mut state = lock.read()?;
+        let was_attached = self.withdraw(&mut state, guid)?;
+        if was_attached {
+            lock.write(&state)?;
+        }
+        Ok(was_attached)
+    }
+
+    /// The ports, the names and the link of one container. Writes nothing down.
+    fn withdraw(&self, state: &mut State, guid: &str) -> Result<bool> {
         let Some(attached) = state.attached.get(guid) else { return Ok(false) };
         let text = nft::withdraw(attached);
         // Where somebody flushed the table, the ports went with it.
         if !text.is_empty() && nft::is_installed()? {
             nft::apply("withdraw ports", &text)?;
         }
-        self.take_away(&mut state, &Links::open()?, guid)?;
-        lock.write(&state)?;
+        self.take_away(state, &Links::open()?, guid)?;
         Ok(true)
     }
 
@@ -40,13 +48,9 @@ impl Networks {
     /// # Errors
     /// As [`release`](Self::release).
     pub fn forget(&self, guid: &str) -> Result<()> {
-        self.release(guid)?;
         let lock = self.dir.lock()?;
         let mut state = lock.read()?;
-        if state.attached.contains_key(guid) {
-            // Attached again in between: not ours to end.
-            return Ok(());
-        }
+        self.withdraw(&mut state, guid)?;
         for network in state.networks.values_mut() {
             network.leases.remove(guid);
         }

@@ -470,9 +470,9 @@ export type Allowed = {
   capabilities: Array<string>;
   /** The filter of its system calls. */
   seccomp: SeccompProfile;
-  /** It shares the host's `/dev` and `/sys`. */
+  /** It shares the `/dev` and `/sys` of the host, or of the sandbox that it is in. */
   sharedDevSys: boolean;
-  /** It shares the host's `/run`. */
+  /** It shares the `/run` of the host, or of the sandbox that it is in. */
   sharedRun: boolean;
   /** What everything in it may use together. */
   limits?: Limits;
@@ -590,15 +590,21 @@ export type LaunchParams = {
   command?: Array<string>;
   /** Run the command under our init instead of as PID 1. */
   init?: boolean;
-  /** Share the host's `/dev` and `/sys` recursively instead of a private `/dev` and a read-only `/sys`. */
+  /**
+   * Share the host's `/dev` and `/sys` recursively instead of a private `/dev` and a read-only `/sys`. In a sandbox it
+   * shares that one's in any case, and never the host's.
+   */
   sharedDevSys?: boolean;
-  /** Share the host's `/run` recursively. */
+  /** Share the host's `/run` recursively; in a sandbox, that one's. */
   sharedRun?: boolean;
   /** Privileges that are not the default's. Commands that run in it later have the same. */
   privileges?: Privileges;
   /** What everything in it may use together. Commands that run in it later count. */
   limits?: Limits;
-  /** Its network, and that of commands that run in it later. */
+  /**
+   * Its network, and that of commands that run in it later. Default: the machine's; in a sandbox, that one's, and no
+   * other can be asked for.
+   */
   network?: Network;
   /** Environment, working directory, user. */
   options?: CommandOptions;
@@ -659,7 +665,7 @@ export type Seccomp = SeccompProfile | Record<string, unknown>;
 /**
  * Filters that have a name.
  */
-export type SeccompProfile = "default" | "unconfined" | "own";
+export type SeccompProfile = "default" | "socketcall" | "unconfined" | "own";
 
 /**
  * Parameters of `subcontainer.spawn`: starts a command in a running subcontainer and answers at once.
@@ -746,6 +752,73 @@ export type WaitResult = {
   outcome: Outcome;
 };
 
+// sandbox
+
+/**
+ * Parameters of `sandbox.create`.
+ */
+export type CreateSandboxParams = {
+  /**
+   * An image for the sandbox's own processes: its name, or its digest `sha256:…`, or an unambiguous beginning of it.
+   * Default: an empty rootfs.
+   */
+  imageId?: string;
+  /** A name for people, and its hostname where it can be one. */
+  name?: string;
+  /** The rootfs need not survive a crash of the machine: its upper layer is never synced (overlay `volatile`). */
+  throwaway?: boolean;
+  /** It outlives this connection. Otherwise it is destroyed when the connection ends, with everything in it. */
+  detached?: boolean;
+  /** What it is. */
+  settings?: SandboxSettings;
+};
+
+/**
+ * Result of `sandbox.list`.
+ */
+export type ListSandboxesResult = {
+  /** Every sandbox of this host, oldest first. */
+  sandboxes: Array<SandboxInfo>;
+};
+
+/**
+ * A sandbox, as `sandbox.list` and `sandbox.inspect` show it.
+ */
+export type SandboxInfo = {
+  /** Its id. */
+  guid: string;
+  /** Its name for people. */
+  name?: string;
+  /** The digest of the image for its own processes, if it has one. */
+  imageId?: string;
+  /** Where its rootfs is mounted on the host. */
+  rootfs: string;
+  /** Milliseconds since the Unix epoch. */
+  created: number;
+  /** Not synced to disk. */
+  throwaway: boolean;
+  /** The id of the machine that is 0 inside, in each of its subcontainers too. */
+  firstId: number;
+  /** What its init is doing. When that has ended, so has everything in it. */
+  state: RunState;
+  /** What it was made with. */
+  settings: SandboxSettings;
+  /** Its own mounts, in the order they were made. */
+  mounts: Array<Mount>;
+  /** The ids of its subcontainers, oldest first. */
+  subcontainers: Array<string>;
+};
+
+/**
+ * What a sandbox was made with, and is started with again.
+ */
+export type SandboxSettings = {
+  /** The network of everything in it: `none` (the default) or a private one. Never the machine's. */
+  network?: Network;
+  /** What everything in it may use together. */
+  limits?: Limits;
+};
+
 // session
 
 /**
@@ -769,7 +842,7 @@ export type CancelParams = {
 };
 
 /**
- * Something that happened to a subcontainer: the parameters of the notification `event`.
+ * Something that happened to a subcontainer or a sandbox: the parameters of the notification `event`.
  */
 export type Event = {
   /** Milliseconds since the Unix epoch. */
@@ -778,7 +851,7 @@ export type Event = {
   guid: string;
 } & ({
   event: "created";
-  /** The image beneath it. */
+  /** The image beneath it; empty for a sandbox without one. */
   imageId: string;
 } | {
   event: "launched";
@@ -1017,6 +1090,8 @@ export type CreateFsParams = {
    * inside is nobody outside.
    */
   userns?: boolean;
+  /** The sandbox that it is in: its user namespace, network, `/dev` and `/sys` are that one's, and it ends with it. */
+  sandbox?: string;
   /**
    * Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
    * fail with `ENOSPC`. It is a file system of its own then, in a file, which needs some of that for itself (4 MiB
@@ -1182,6 +1257,8 @@ export type SubcontainerInfo = {
   throwaway: boolean;
   /** The id of the machine that is 0 inside, if it has a user namespace. */
   firstId?: number;
+  /** The sandbox that it is in. */
+  sandbox?: string;
   /** Bytes on the machine's disk that what is written to it takes at most, if that is limited. */
   rootfsSize?: number;
   /** What it is doing. */
@@ -1271,6 +1348,20 @@ export type Methods = {
   "subcontainer.detach": { params: GuidParams; result: Empty };
   /** Makes this connection the owner of a detached subcontainer. */
   "subcontainer.attach": { params: GuidParams; result: SubcontainerInfo };
+  /** Creates a sandbox and starts it. */
+  "sandbox.create": { params: CreateSandboxParams; result: SandboxInfo };
+  /** Starts a sandbox again whose init has ended. */
+  "sandbox.start": { params: GuidParams; result: SandboxInfo };
+  /** Lists the sandboxes. */
+  "sandbox.list": { params: Empty; result: ListSandboxesResult };
+  /** Describes one sandbox. */
+  "sandbox.inspect": { params: GuidParams; result: SandboxInfo };
+  /** Ends everything in a sandbox, and deletes it with its subcontainers. */
+  "sandbox.destroy": { params: GuidParams; result: Empty };
+  /** Lets a sandbox outlive this connection, which owned it; not its subcontainers, which are detached one by one. */
+  "sandbox.detach": { params: GuidParams; result: Empty };
+  /** Makes this connection the owner of a detached sandbox. */
+  "sandbox.attach": { params: GuidParams; result: SandboxInfo };
   /** Reads a part of a file. */
   "file.read": { params: ReadParams; result: ReadResult };
   /** Writes a file, or adds to its end. */

@@ -51,10 +51,11 @@ export type LaunchOptions = SpawnOptions & {
   /** Capabilities that it has not, or `"ALL"`; taken away before `capAdd` gives any. */
   capDrop?: readonly string[] | undefined;
   /**
-   * Which system calls pass: `"default"` (what the OCI engines allow), `"unconfined"` (all), or a filter in the form of
+   * Which system calls pass: `"default"` (what the OCI engines allow), `"socketcall"` (that, and a call by which most
+   * 32-bit programs open their sockets, of whatever family), `"unconfined"` (all), or a filter in the form of
    * `linux.seccomp` of the OCI runtime spec. Commands that run in it later pass the same.
    */
-  seccomp?: "default" | "unconfined" | Readonly<Record<string, unknown>> | undefined;
+  seccomp?: "default" | "socketcall" | "unconfined" | Readonly<Record<string, unknown>> | undefined;
   /** What everything in it may use together: memory, processors, processes. Default: no limits. */
   limits?: Limits | undefined;
   /**

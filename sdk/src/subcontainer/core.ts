@@ -26,6 +26,7 @@ export class Core {
   leading: Promise<void> | undefined;
   /** It outlives the connection. */
   detached: boolean;
+  readonly #method: "subcontainer.destroyFs" | "sandbox.destroy";
   #holds = 0;
   #pending = false;
   #destroying: Promise<null> | undefined;
@@ -33,8 +34,10 @@ export class Core {
   constructor(
     host: HostConnection,
     fields: { guid: string; imageId: string; rootfs: string; detached: boolean },
+    method: "subcontainer.destroyFs" | "sandbox.destroy" = "subcontainer.destroyFs",
   ) {
     this.host = host;
+    this.#method = method;
     this.guid = fields.guid;
     this.imageId = fields.imageId;
     this.rootfs = fields.rootfs;
@@ -89,7 +92,7 @@ export class Core {
 
   async #destroy(): Promise<null> {
     try {
-      await this.host.request("subcontainer.destroyFs", { guid: this.guid });
+      await this.host.request(this.#method, { guid: this.guid });
     } catch (error) {
       const gone = error instanceof HostError && error.kind === "notFound";
       // Closing a connection destroys what it owns.

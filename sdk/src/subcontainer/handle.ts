@@ -170,7 +170,7 @@ export abstract class Handle implements SubContainer {
 }
 
 /** The options with the limits that were given as arguments, as a new object. */
-function limited(
+export function limited(
   options: RunOptions | undefined,
   timeoutMs: number | null | undefined,
   abort: Abort | undefined,

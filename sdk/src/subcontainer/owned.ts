@@ -40,6 +40,9 @@ export class SubContainerOwned extends Handle {
         ...(image.throwaway ? { throwaway: true } : {}),
         ...(image.detached ? { detached: true } : {}),
         ...(image.userns ? { userns: true } : {}),
+        ...(image.sandbox === undefined
+          ? {}
+          : { sandbox: typeof image.sandbox === "string" ? image.sandbox : image.sandbox.guid }),
         ...(image.rootfsSize === undefined ? {} : { rootfsSize: image.rootfsSize }),
       },
       ({ guid, rootfs }) =>

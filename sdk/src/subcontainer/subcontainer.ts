@@ -8,6 +8,7 @@ import type { CommandOptions, ExecOptions, StdioOptions } from "../process/optio
 import type { Process } from "../process/process.ts";
 import type { ExecResult } from "../process/result.ts";
 import type { Run } from "../process/run.ts";
+import type { Sandbox } from "../sandbox/sandbox.ts";
 import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
 import type { SubContainerOwned } from "./owned.ts";
 import type { SubContainerRc } from "./rc.ts";
@@ -32,6 +33,11 @@ export interface ImageOptions {
   throwaway?: boolean | undefined;
   /** Give it a user namespace: root inside is nobody outside. Default false. */
   userns?: boolean | undefined;
+  /**
+   * The sandbox that it is in, or its guid: its users, network, `/dev` and `/sys` are that one's, `sharedRun` means that
+   * one's `/run`, and it ends with it.
+   */
+  sandbox?: Sandbox | string | undefined;
   /**
    * Bytes on the machine's disk that what is written to the rootfs takes at most, 16 MiB to 16 TiB; beyond it, writes
    * fail with `ENOSPC`. It is a file system of its own then, which needs some of that for itself.

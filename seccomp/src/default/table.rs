@@ -533,10 +533,18 @@ pub const GROUPS: &[Group] = &[
         errno: Some(EAFNOSUPPORT),
     },
     Group {
-        reason: "32-bit x86 only: most of its libraries open sockets this way. Arguments are in \
-                 memory, where a filter does not see them, so AF_ALG and AF_VSOCK are in reach of \
-                 whoever uses the 32-bit ABI",
-        when: When::Always,
+        reason: "32-bit x86 only. Its arguments are in memory, where a filter does not see them: \
+                 whoever uses that ABI, and every 64-bit program can, would reach AF_ALG \
+                 (CVE-2026-31431 writes to files that can only be read) and AF_VSOCK. Kernels have \
+                 socket, connect, … themselves since 4.3, and on ENOSYS musl uses them",
+        when: When::SocketCall(false),
+        names: &["socketcall"],
+        only: None,
+        errno: Some(ENOSYS),
+    },
+    Group {
+        reason: "32-bit x86 only: glibc and Go open sockets this way",
+        when: When::SocketCall(true),
         names: &["socketcall"],
         only: None,
         errno: None,

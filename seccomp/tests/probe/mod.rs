@@ -2,13 +2,10 @@
 //! and writes all of that to standard output. Libraries would not make the calls that hostile code makes, and a
 //! process under test must not be the test.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-
-use oci_spec::runtime::Capability;
 
 /// How a call is made.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +46,7 @@ pub(crate) enum Filter {
     /// None.
     None,
     /// The default profile for these capabilities.
-    Default(HashSet<Capability>),
+    Default(seccomp::For),
     /// A user's.
     Json(&'static str),
 }
@@ -68,7 +65,7 @@ pub(crate) fn run(calls: &[Call], filter: Filter) -> Vec<i64> {
     drop(file);
     let filter = match filter {
         Filter::None => None,
-        Filter::Default(capabilities) => Some(seccomp::default_program(&capabilities).unwrap()),
+        Filter::Default(whom) => Some(seccomp::default_program(&whom).unwrap()),
         Filter::Json(json) => Some(seccomp::compile(&seccomp::from_json(json.as_bytes()).unwrap()).unwrap()),
     };
     // The filter is on a thread of its own, which becomes the parent of nothing else and ends.

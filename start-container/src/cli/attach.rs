@@ -32,14 +32,14 @@ pub(super) fn attach(machine: &Machine, rootfs: &str) -> Result<ExitCode> {
             .because(std::io::Error::other("it is not running"))
     })?;
     let ends = streams(machine, rootfs.guid())?;
-    let outcome = match (Foreground { process: &leader.process, signals, ends }).run()? {
-        Outcome::Unknown => written_down(machine, rootfs.guid())?,
-        known => known,
-    };
-    if outcome == Outcome::Unknown {
+    let mut end = Foreground { process: &leader.process, signals, ends }.run()?;
+    if end.outcome == Outcome::Unknown {
+        end.outcome = written_down(machine, rootfs.guid())?;
+    }
+    if end.outcome == Outcome::Unknown {
         output::error("start-container: it ended; whoever launched it has not written down how");
     }
-    Ok(command::ended(&outcome))
+    command::ended(end)
 }
 
 /// What the launcher writes down when the leader has ended; the kernel tells only the launcher before 6.15.
@@ -84,11 +84,12 @@ fn streams(machine: &Machine, guid: &str) -> Result<Ends> {
             stderr,
             stdin: Some(terminal),
             resize,
+            raw: true,
             linger,
         });
     }
     let (stdout, stdin) = (open(StreamKind::Stdout), open(StreamKind::Stdin));
-    Ok(Ends { stdout, stderr, stdin, resize: None, linger })
+    Ok(Ends { stdout, stderr, stdin, resize: None, raw: false, linger })
 }
 
 /// A connection to the host, one request at a time.

@@ -1,23 +1,21 @@
 //! `subcontainer launch`, `exec` and `attach`: a process in the foreground.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use protocol::ErrorKind;
-use protocol::network::Network;
-use protocol::process::{self as wire, CommandOptions, Outcome, TerminalSize, Ulimit};
+use protocol::process::{self as wire, CommandOptions, TerminalSize, Ulimit};
 
 use super::Context;
+use super::bounds::Networking;
 use super::limits::LimitFlags;
-use super::relay::{self, Ends, Foreground};
+use super::relay::{self, Ended, Ends, Foreground};
+use super::streams::{self, Wanted};
 use super::subcontainer::find;
 use crate::engine::privileges::Privileges;
-use crate::engine::{self, process};
+use crate::engine::process;
 use crate::error::{Failure, Result};
 use crate::subcontainer::{self as sub, Io};
 
@@ -77,20 +75,17 @@ pub(super) struct Launch {
     /// Take a capability from root inside, or ALL; before --cap-add gives any
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    /// Which system calls it may make: "default", "unconfined", or a file with an OCI seccomp filter
+    /// Which system calls it may make: "default", "socketcall", "unconfined", or a file with an OCI seccomp filter
+    ///
+    /// "socketcall" is the default and socketcall(2), which most 32-bit programs need for their sockets. No filter sees
+    /// what kind of socket is asked for by it, so they can reach the hypervisor (AF_VSOCK) and the kernel's ciphers
+    /// (AF_ALG), too.
     #[arg(long, value_name = "PROFILE", default_value = "default")]
     seccomp: String,
     #[command(flatten)]
     limits: LimitFlags,
-    /// Its network: "host" (the machine's), "none", "private", or "private:NAME" for one that others are on, too
-    #[arg(long, value_name = "NETWORK", default_value = "host", help_heading = "Network")]
-    network: String,
-    /// A name by which others on its private network resolve it
-    #[arg(long, value_name = "NAME", help_heading = "Network")]
-    network_alias: Vec<String>,
-    /// A port of the machine that leads to one of its own, in a private network; 0 for any free one
-    #[arg(short, long, value_name = "[ADDRESS:]PORT:PORT[/udp]", help_heading = "Network")]
-    publish: Vec<String>,
+    #[command(flatten)]
+    network: Networking,
     /// The rootfs, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
     args: Vec<String>,
@@ -126,29 +121,10 @@ impl Options {
         })
     }
 
-    /// Our own streams, or terminals in their place: by default exactly when ours are terminals.
-    fn io(&self) -> Result<Io> {
-        let own = [
-            std::io::stdin().is_terminal(),
-            std::io::stdout().is_terminal(),
-            std::io::stderr().is_terminal(),
-        ];
-        let duplicate = |fd: std::os::fd::BorrowedFd<'_>| -> Result<Arc<OwnedFd>> {
-            rustix::io::fcntl_dupfd_cloexec(fd, 3)
-                .map(Arc::new)
-                .map_err(|errno| Failure::kernel("duplicate standard streams", "", errno))
-        };
-        let terminal = self.force_tty || (own[0] && own[1]);
-        Ok(Io {
-            stdio: [
-                duplicate(std::io::stdin().as_fd())?,
-                duplicate(std::io::stdout().as_fd())?,
-                duplicate(std::io::stderr().as_fd())?,
-            ],
-            terminal: terminal.then(|| self.size()),
-            stderr_apart: !own[2] || self.force_stderr_tty,
-            own: false,
-        })
+    /// What the process gets for our streams, and our ends of that.
+    fn streams(&self) -> Result<(Io, Ends)> {
+        let (terminal, stderr_terminal) = (self.force_tty, self.force_stderr_tty);
+        streams::open(&Wanted { terminal, stderr_terminal, size: self.size() })
     }
 
     fn size(&self) -> TerminalSize {
@@ -157,30 +133,10 @@ impl Options {
 }
 
 impl Launch {
-    fn network(&self) -> Result<Network> {
-        let (aliases, publish) = (self.network_alias.clone(), self.publish.clone());
-        let network = match self.network.split_once(':') {
-            None if self.network == "private" => Network::Private { name: None, aliases, publish },
-            Some(("private", name)) => Network::Private { name: Some(name.to_owned()), aliases, publish },
-            None if self.network == "host" => Network::Host,
-            None if self.network == "none" => Network::None,
-            _ => {
-                let why = "none of host, none, private, private:NAME";
-                return Err(Failure::new(ErrorKind::Invalid, "read network", &self.network)
-                    .because(std::io::Error::other(why)));
-            }
-        };
-        let private = matches!(network, Network::Private { .. });
-        if !(private || self.publish.is_empty() && self.network_alias.is_empty()) {
-            return Err(Failure::new(ErrorKind::Invalid, "read network", &self.network)
-                .because(std::io::Error::other("ports and names need a private one")));
-        }
-        Ok(network)
-    }
-
     fn privileges(&self) -> Result<Privileges> {
         let seccomp = match self.seccomp.as_str() {
             "default" => wire::Seccomp::Profile(wire::SeccompProfile::Default),
+            "socketcall" => wire::Seccomp::Profile(wire::SeccompProfile::Socketcall),
             "unconfined" => wire::Seccomp::Profile(wire::SeccompProfile::Unconfined),
             file => {
                 let fail = |kind, error: std::io::Error| {
@@ -202,33 +158,37 @@ impl Launch {
         let machine = context.machine_of(rootfs)?;
         let rootfs = find(&machine, rootfs)?;
         let options = self.options.command()?;
-        let (mut io, stderr) =
-            relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
+        let (io, mut ends) = self.options.streams()?;
         let launch = sub::Launch {
             command: (!command.is_empty()).then_some(command),
             init: self.init,
             options: &options,
             privileges: self.privileges()?,
             limits: self.limits.limits()?,
-            network: self.network()?,
+            network: self.network.read()?,
             publish_proc: true,
-            io: io.clone(),
+            stays: false,
+            io,
         };
         let sub::Launched { leader, terminal, guard } = machine.launch(&rootfs, &launch)?;
+        // With our copies of what the process has: at its end, the streams end.
         drop(launch);
-        close_streams(&mut io)?;
-        let outcome =
-            Foreground { process: &leader.process, signals, ends: Ends::of_terminals(terminal, stderr) }
-                .run()?;
+        streams::add_terminal(&mut ends, terminal);
+        let end = Foreground { process: &leader.process, signals, ends }.run()?;
         if let Some(guard) = guard {
             guard.dismiss(|| {});
         }
-        machine.leader_ended(rootfs.guid(), leader.process.pid, &outcome)?;
-        Ok(ended(&outcome))
+        machine.leader_ended(rootfs.guid(), leader.process.pid, &end.outcome)?;
+        ended(end)
     }
 }
 
 impl Exec {
+    /// What it names.
+    pub(super) fn rootfs(&self) -> &str {
+        self.args.first().map_or("", String::as_str)
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let (rootfs, command) = split(&self.args)?;
         let signals = relay::block_signals()?;
@@ -239,8 +199,7 @@ impl Exec {
             Failure::new(ErrorKind::NotRunning, "exec in", rootfs.path().display())
                 .because(std::io::Error::other("it is not running"))
         })?;
-        let (mut io, stderr) =
-            relay::stderr_terminal(self.options.io()?, self.options.force_stderr_tty, self.options.size())?;
+        let (io, mut ends) = self.options.streams()?;
         let group = machine.command_group(&leader)?;
         let started = machine.exec(&leader, command, &options, &io, group.clone());
         let sub::Started { process, terminal, guard } = match started {
@@ -251,26 +210,24 @@ impl Exec {
                 return Err(failure);
             }
         };
-        close_streams(&mut io)?;
-        let outcome =
-            Foreground { process: &process, signals, ends: Ends::of_terminals(terminal, stderr) }.run()?;
+        // Our copies of what the process has: at its end, the streams end.
+        drop(io);
+        streams::add_terminal(&mut ends, terminal);
+        let end = Foreground { process: &process, signals, ends }.run()?;
         match guard {
             Some(guard) => guard.dismiss(|| group.retire()),
             None => group.retire(),
         }
-        Ok(ended(&outcome))
+        ended(end)
     }
 }
 
-/// Our copies of what the process has now: a reader must see the end when the process's own are closed.
-fn close_streams(io: &mut Io) -> Result<()> {
-    let null = Arc::new(engine::dev_null()?);
-    io.stdio = [Arc::clone(&null), Arc::clone(&null), null];
-    Ok(())
-}
-
-pub(super) fn ended(outcome: &Outcome) -> ExitCode {
-    ExitCode::from(process::exit_code(outcome))
+/// The exit code that tells of an end. A process that ended well, and was not heard, is a failure of ours.
+pub(super) fn ended(Ended { outcome, lost }: Ended) -> Result<ExitCode> {
+    match (process::exit_code(&outcome), lost) {
+        (0, Some(lost)) => Err(lost),
+        (code, _) => Ok(ExitCode::from(code)),
+    }
 }
 
 fn split(args: &[String]) -> Result<(&str, &[String])> {

@@ -12,13 +12,16 @@ use crate::subcontainer::Machine;
 
 mod attach;
 mod bind_mount;
+mod bounds;
 mod command;
 mod image;
 mod limits;
 mod output;
 mod pipe_wrap;
 mod relay;
+mod sandbox;
 mod stats;
+mod streams;
 mod subcontainer;
 
 /// The exit code of our own failures, as Docker's.
@@ -70,6 +73,9 @@ enum Command {
     /// Make, run, look at and destroy subcontainers
     #[command(subcommand)]
     Subcontainer(Box<subcontainer::Subcontainer>),
+    /// Make, look at and destroy sandboxes: what the subcontainers of one package share, and what bounds them
+    #[command(subcommand)]
+    Sandbox(Box<sandbox::Sandbox>),
     /// Import, pull, list and remove images
     #[command(subcommand)]
     Image(image::Image),
@@ -151,6 +157,7 @@ pub(crate) fn main() -> ExitCode {
     let context = Context { data_dir: cli.data_dir, run_dir: cli.run_dir, json: cli.json };
     let result = match cli.command {
         Command::Subcontainer(command) => command.run(&context),
+        Command::Sandbox(command) => command.run(&context),
         Command::Image(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
         Command::Daemon(daemon) => need_root()
             .and_then(|()| sealed::reexecute())
@@ -195,6 +202,10 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
 
 fn hint(failure: &Failure) -> Option<&'static str> {
     match failure.kind {
+        ErrorKind::NotRunning if failure.step.contains("sandbox") => {
+            Some("start it again: start-container sandbox start ID")
+        }
+        ErrorKind::NotFound if failure.step.contains("sandbox") => Some("start-container sandbox ls"),
         ErrorKind::NotRunning => Some("launch it first: start-container subcontainer launch ROOTFS &"),
         ErrorKind::NotFound if failure.step.contains("image") => Some("start-container image ls"),
         ErrorKind::UnknownUser => Some(

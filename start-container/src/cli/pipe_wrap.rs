@@ -41,6 +41,7 @@ impl PipeWrap {
         let script = Script {
             namespaces: 0,
             container: None,
+            above: None,
             cgroup: None,
             ops: vec![Op::DeathSignal(Signal::KILL.as_raw())],
             stdio: [Arc::new(stdin), Arc::new(write_stdout), Arc::new(write_stderr)],

@@ -32,7 +32,8 @@ pub(super) enum Subcontainer {
     /// Run a command in a container that runs
     ///
     /// Joins all namespaces of the container's first process. When start-container itself is killed, the command
-    /// and everything it started end.
+    /// and everything it started end. Its standard streams are relayed: what it leaves running when it ends has none any
+    /// more, and input that it does not read is left to whoever reads next.
     Exec(command::Exec),
     /// List subcontainers
     Ls,
@@ -78,6 +79,9 @@ pub(super) struct CreateFs {
     /// Give it a user namespace: root inside is nobody outside
     #[arg(long)]
     userns: bool,
+    /// The sandbox that it is in: its users, network, /dev and /sys are that one's, and it ends with it
+    #[arg(long, value_name = "ID", conflicts_with = "userns")]
+    sandbox: Option<String>,
     /// How much of the machine's disk what is written to it takes at most: bytes, or with k, m, g; at least 16m
     ///
     /// It is a file system of its own then, in a file that grows; what it needs for itself is in the size.
@@ -116,12 +120,13 @@ impl Subcontainer {
             Self::CreateFs(create) => {
                 let name = create.name.or(create.positional_name);
                 let (throwaway, own_ids) = (create.throwaway, create.userns);
-                let size = create.rootfs_size;
-                let options = images::rootfs::Options { name, throwaway, own_ids, size, guid: None };
-                let rootfs = machine.create_fs(&create.image, options)?;
+                let (within, size) = (create.sandbox, create.rootfs_size);
+                let options =
+                    images::rootfs::Options { name, throwaway, own_ids, within, size, ..Default::default() };
+                let rootfs = machine.make_fs(Some(&create.image), options, false)?;
                 let path = rootfs.path().display().to_string();
                 if context.json {
-                    let image_id = rootfs.image().to_string();
+                    let image_id = rootfs.image().map(|image| image.to_string()).unwrap_or_default();
                     output::json(&CreateFsResult { guid: rootfs.guid().to_owned(), rootfs: path, image_id })?;
                 } else {
                     output::line(&path);
@@ -185,8 +190,13 @@ fn describe(info: &SubcontainerInfo) -> Result<()> {
             None => "ids      the machine's: root inside is its root".into(),
         },
     ];
+    if let Some(sandbox) = &info.sandbox {
+        lines.push(format!(
+            "sandbox  {sandbox}: its ids, network, /dev and /sys; everything here ends with it"
+        ));
+    }
     if let RunState::Running { allowed, network, .. } = &info.state {
-        lines.extend(describe_allowed(allowed)?);
+        lines.extend(describe_allowed(allowed, info.sandbox.is_some())?);
         lines.push(describe_network(&allowed.network, network.as_ref()));
     }
     if let Some(size) = info.rootfs_size {
@@ -213,7 +223,9 @@ fn describe(info: &SubcontainerInfo) -> Result<()> {
 }
 
 /// What a container may do, and which of that it was given by name.
-fn describe_allowed(allowed: &Allowed) -> Result<Vec<String>> {
+///
+/// `within`: in a sandbox, whose parts it shares.
+pub(super) fn describe_allowed(allowed: &Allowed, within: bool) -> Result<Vec<String>> {
     let default: Vec<String> = CAPABILITIES.iter().map(|capability| format!("CAP_{capability}")).collect();
     let named = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
     let more: Vec<_> = allowed.capabilities.iter().filter(|name| !default.contains(name)).collect();
@@ -230,6 +242,7 @@ fn describe_allowed(allowed: &Allowed) -> Result<Vec<String>> {
     }
     let calls = match allowed.seccomp {
         SeccompProfile::Default => "those of the default filter",
+        SeccompProfile::Socketcall => "those of the default filter, and socketcall with every kind of socket",
         SeccompProfile::Own => "those of a filter given at launch",
         SeccompProfile::Unconfined => "all: it has no filter",
     };
@@ -239,8 +252,16 @@ fn describe_allowed(allowed: &Allowed) -> Result<Vec<String>> {
         (false, true) => "/run",
         (true, true) => "/dev, /sys and /run",
     };
+    let shared = match within {
+        true => format!("{shared} of its sandbox, nothing of the host's"),
+        false => shared.to_owned(),
+    };
     let limits = limits::describe(&allowed.limits)?;
-    let limits = if limits.is_empty() { "none".to_owned() } else { limits.join(", ") };
+    let limits = match (limits.is_empty(), within) {
+        (true, _) => "none".to_owned(),
+        (false, false) => limits.join(", "),
+        (false, true) => format!("those of its sandbox: {}", limits.join(", ")),
+    };
     Ok(vec![
         format!("root     has {root}"),
         format!("calls    {calls}"),
@@ -265,7 +286,7 @@ fn describe_each(allowed: &Allowed) -> String {
     parts.join(", ")
 }
 
-fn describe_network(network: &Network, place: Option<&NetworkInfo>) -> String {
+pub(super) fn describe_network(network: &Network, place: Option<&NetworkInfo>) -> String {
     let Some(place) = place else {
         return match network {
             Network::None => "network  none".into(),
@@ -279,7 +300,7 @@ fn describe_network(network: &Network, place: Option<&NetworkInfo>) -> String {
     line
 }
 
-fn status(state: &RunState) -> String {
+pub(super) fn status(state: &RunState) -> String {
     match state {
         RunState::Created => "created".into(),
         RunState::Running { pid, since, .. } => format!("running since {} (pid {pid})", ago(*since)),
@@ -291,7 +312,7 @@ fn status(state: &RunState) -> String {
     }
 }
 
-fn ago(time: u64) -> String {
+pub(super) fn ago(time: u64) -> String {
     let seconds = now().saturating_sub(time) / 1000;
     match seconds {
         0..60 => format!("{seconds} s ago"),

@@ -5,6 +5,10 @@
 //! ```text
 //! <v2 root>/start-container/<guid>/               a running subcontainer; what commands left running
 //! <v2 root>/start-container/<guid>/<pid>-<n>/     its leader, or one exec or spawn: the n-th of the process <pid>
+//!
+//! <v2 root>/start-container/<guid>/               a sandbox; never a process of its own
+//! <v2 root>/start-container/<guid>/own/           as a subcontainer's: its own init and commands
+//! <v2 root>/start-container/<guid>/<guid>/        a running subcontainer in it
 //! ```
 //! No controller is needed: `cgroup.kill` (5.14) and `cgroup.events` exist in every group. Where controllers are
 //! still bound to v1, the v2 tree is there all the same, and where no v2 tree is mounted this process mounts one
@@ -57,8 +61,8 @@ impl Hierarchy {
         Ok(Self { root })
     }
 
-    /// The group of a subcontainer, made if it is not there.
-    pub(crate) fn subcontainer(&self, guid: &str) -> Result<Group> {
+    /// The group of a subcontainer or a sandbox, made if it is not there.
+    pub(crate) fn create(&self, guid: &str) -> Result<Group> {
         let fail = |errno| Failure::kernel("create cgroup", format!("{BASE}/{guid}"), errno);
         // Another process may remove the empty base between the two steps.
         for _ in 0..100 {
@@ -75,14 +79,35 @@ impl Hierarchy {
         Err(fail(Errno::BUSY))
     }
 
-    /// The group of a subcontainer, if it is there.
-    pub(crate) fn existing(&self, guid: &str) -> Result<Option<Group>> {
+    /// The group of that name, if it is there; `path` leads from group to group.
+    pub(crate) fn existing(&self, path: &[&str]) -> Result<Option<Group>> {
         let open = || {
-            let base = open_dir(self.root.as_fd(), BASE)?;
-            let dir = open_dir(base.as_fd(), guid)?;
-            Ok(Group { dir: Arc::new(dir), parent: Arc::new(base), name: guid.to_owned() })
+            let mut parent = open_dir(self.root.as_fd(), BASE)?;
+            let (name, above) = path.split_last().ok_or(Errno::INVAL)?;
+            for group in above {
+                parent = open_dir(parent.as_fd(), group)?;
+            }
+            let dir = open_dir(parent.as_fd(), name)?;
+            Ok(Group { dir: Arc::new(dir), parent: Arc::new(parent), name: (*name).to_owned() })
         };
-        if_there(open()).map_err(|errno| Failure::kernel("open cgroup", format!("{BASE}/{guid}"), errno))
+        let fail = |errno| Failure::kernel("open cgroup", format!("{BASE}/{}", path.join("/")), errno);
+        if_there(open()).map_err(fail)
+    }
+
+    /// The group of a subcontainer or a sandbox, wherever it is: for one of which nothing else is known any more.
+    pub(crate) fn find(&self, guid: &str) -> Result<Option<Group>> {
+        if let Some(group) = self.existing(&[guid])? {
+            return Ok(Some(group));
+        }
+        let base = if_there(open_dir(self.root.as_fd(), BASE))
+            .map_err(|errno| Failure::kernel("open cgroup", BASE, errno))?;
+        let Some(base) = base else { return Ok(None) };
+        for sandbox in names(&base).unwrap_or_default() {
+            if let Some(group) = self.existing(&[&sandbox, guid])? {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
     }
 
     /// Removes the base directory when nothing is in it any more.
@@ -104,6 +129,14 @@ impl Group {
         };
         let dir = make().map_err(|errno| Failure::kernel("create cgroup", &name, errno))?;
         Ok(Self { dir: Arc::new(dir), parent: Arc::clone(&self.dir), name })
+    }
+
+    /// A group beneath this one, made if it is not there.
+    pub(crate) fn lasting_child(&self, name: &str) -> Result<Self> {
+        match self.existing_child(name)? {
+            Some(group) => Ok(group),
+            None => self.child(name.to_owned()),
+        }
     }
 
     /// A group beneath this one, if it is there.
@@ -220,15 +253,7 @@ impl Group {
     }
 
     fn children(&self) -> std::result::Result<Vec<String>, Errno> {
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy();
-            if entry.file_type() == rustix::fs::FileType::Directory && name != "." && name != ".." {
-                names.push(name.into_owned());
-            }
-        }
-        Ok(names)
+        names(&self.dir)
     }
 
     fn read(&self, name: &str) -> std::result::Result<String, Errno> {
@@ -246,6 +271,19 @@ impl Group {
     fn file(&self, name: &str, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
         open(self.dir.as_fd(), name, flags)
     }
+}
+
+/// The directories in a directory.
+fn names(dir: &OwnedFd) -> std::result::Result<Vec<String>, Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy();
+        if entry.file_type() == rustix::fs::FileType::Directory && name != "." && name != ".." {
+            names.push(name.into_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Waits until each of these has ended, or `limit` has passed.

@@ -44,6 +44,8 @@ pub(crate) struct Container<'a> {
     pub(crate) joins: &'a [Arc<OwnedFd>],
     /// The network namespace that it joins.
     pub(crate) network: Option<Arc<OwnedFd>>,
+    /// The sandbox that it is in.
+    pub(crate) sandbox: Option<Sandbox<'a>>,
     /// Detached mounts of single files, with their places in the rootfs, which no link is on the way to.
     pub(crate) files: &'a [(Arc<OwnedFd>, PathBuf)],
     /// The filter of its system calls.
@@ -52,16 +54,34 @@ pub(crate) struct Container<'a> {
     pub(crate) devpts: Option<Arc<OwnedFd>>,
 }
 
+/// What a sandbox shares with who is in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sandbox<'a> {
+    pub(crate) leader: &'a Arc<OwnedFd>,
+    /// Detached clones of its mounts, by their destinations.
+    pub(crate) trees: &'a [(&'static str, Arc<OwnedFd>)],
+}
+
 /// The script of a container's first process. `program`, `stdio`, `cgroup` are the caller's to fill in.
-pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
+pub(crate) fn container(container: &Container<'_>, mut stdio: [Arc<OwnedFd>; 3]) -> Result<Script> {
     let spec = container.spec;
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "missing"))?;
     let mut ops = Vec::with_capacity(32);
     let mut namespaces = 0;
     let mut new_cgroup = None;
+    let mut joined = 0;
     ops.extend(oom_score(process)?);
     ops.extend(container.joins.iter().cloned().map(Op::JoinCgroup));
     for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()) {
+        if namespace.path().is_some() {
+            joined |= match namespace.typ() {
+                LinuxNamespaceType::Ipc => new::IPC,
+                LinuxNamespaceType::Network => new::NET,
+                LinuxNamespaceType::User => new::USER,
+                other => return Err(invalid("linux.namespaces", &format!("{other:?} cannot be joined"))),
+            };
+            continue;
+        }
         namespaces |= match namespace.typ() {
             LinuxNamespaceType::Mount => new::MOUNT,
             // After the groups are joined, whose names it hides.
@@ -79,6 +99,14 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
         };
     }
     ops.extend(new_cgroup);
+    // By handle, not by the path: a number may be somebody else's by now.
+    let sandbox = container.sandbox.filter(|_| joined != 0);
+    if joined != 0 && sandbox.is_none() {
+        return Err(invalid("linux.namespaces", "paths are those of a sandbox"));
+    }
+    if let Some(Sandbox { leader, .. }) = sandbox {
+        ops.push(Op::JoinNamespaces { process: Arc::clone(leader), namespaces: joined & !new::USER });
+    }
     // Before sysfs is mounted, which shows the links of its mounter's.
     if let Some(network) = &container.network {
         ops.push(Op::JoinNamespaces { process: Arc::clone(network), namespaces: new::NET });
@@ -99,10 +127,21 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
         if mount.typ().as_deref() != Some("proc") {
             ops.extend(slave.take());
         }
-        let source = match (mount.typ().as_deref(), &container.devpts) {
-            (Some("devpts"), Some(devpts)) => Mounted::Tree(Arc::clone(devpts)),
+        let shared = sandbox.and_then(|sandbox| {
+            sandbox.trees.iter().find(|(place, _)| Path::new(place) == mount.destination())
+        });
+        let source = match (mount.typ().as_deref(), &container.devpts, shared) {
+            (Some("bind"), _, Some((_, tree))) => Mounted::Tree(Arc::clone(tree)),
+            (Some("bind"), _, None) if sandbox.is_some() => {
+                return Err(invalid("mounts.source", "nothing of the machine's is in a sandbox"));
+            }
+            (Some("devpts"), Some(devpts), _) => Mounted::Tree(Arc::clone(devpts)),
             _ => source(mount)?,
         };
+        if let (true, Mounted::Tree(dev)) = (is_private_dev(mount), &source) {
+            device::give_own_null(&mut stdio, || device::null_of(dev))
+                .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
+        }
         ops.push(Op::Mount { source, target });
     }
     ops.extend(slave.take());
@@ -129,9 +168,13 @@ pub(crate) fn container(container: &Container<'_>, stdio: [Arc<OwnedFd>; 3]) -> 
     if let Some(namespace) = user_namespace(spec)? {
         ops.push(Op::JoinNamespaces { process: Arc::new(namespace), namespaces: new::USER });
     }
+    if let Some(Sandbox { leader, .. }) = sandbox {
+        ops.push(Op::JoinNamespaces { process: Arc::clone(leader), namespaces: new::USER });
+    }
     let mut script = command(process, stdio, container.filter)?;
     ops.append(&mut script.ops);
-    Ok(Script { namespaces, ops, ..script })
+    let above = sandbox.map(|sandbox| Arc::clone(sandbox.leader));
+    Ok(Script { namespaces, above, ops, ..script })
 }
 
 /// The script of a command in a container that runs: joins `leader`'s namespaces.
@@ -204,6 +247,7 @@ pub(crate) fn command(
     Ok(Script {
         namespaces: 0,
         container: None,
+        above: None,
         cgroup: None,
         ops: vec![Op::NewKeyring],
         stdio,
@@ -304,7 +348,9 @@ fn source(mount: &Mount) -> Result<Mounted> {
     let subject = || format!("{typ} for {}", mount.destination().display());
     let fail = |errno: Errno| Failure::kernel("prepare", subject(), errno);
     match typ {
-        "proc" | "mqueue" | "sysfs" => Ok(Mounted::New {
+        // The child mounts these: they show its own namespaces. A devpts that is mounted in the machine's mount namespace
+        // may use up what is kept for the machine (kernel.pty.reserve); one of another's may not.
+        "proc" | "mqueue" | "sysfs" | "devpts" => Ok(Mounted::New {
             fs: cstring("mounts", typ)?,
             options: options
                 .data
@@ -329,13 +375,17 @@ fn source(mount: &Mount) -> Result<Mounted> {
         }
         _ => {
             let tree = Arc::new(instance(typ, attributes, &options.data).map_err(fail)?);
-            if typ == "tmpfs" && mount.destination() == Path::new("/dev") {
+            if is_private_dev(mount) {
                 device::populate(&tree)
                     .map_err(|errno| Failure::kernel("create devices in", "/dev", errno))?;
             }
             Ok(Mounted::Tree(tree))
         }
     }
+}
+
+fn is_private_dev(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("tmpfs") && mount.destination() == Path::new("/dev")
 }
 
 fn instance(

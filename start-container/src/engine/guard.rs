@@ -1,35 +1,55 @@
 //! Our PID 1, and the guard: the two parts of the small static program that goes where this one does not.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use linux::mount::{MountAttr, mount_setattr};
 use linux::signal::Signal;
 use linux::spawn::{Program, Script, Spawned, Through};
 use protocol::ErrorKind;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::cgroup::Group;
 use super::process::{self, Process};
 use super::{dev_null, pipe};
 use crate::error::{Failure, Result};
 
+/// How long a process may be on its way in. It takes milliseconds, unless somebody inside stops it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Compiled by `build.rs` from `init/`.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start-container-init"));
 
-/// The small program as a sealed file in memory, made on first use.
-#[derive(Debug, Default)]
-pub(crate) struct Init(OnceLock<Arc<OwnedFd>>);
+/// The small program as a file that nobody can change, made on first use.
+#[derive(Debug)]
+pub(crate) struct Init {
+    file: OnceLock<Arc<OwnedFd>>,
+    shared: bool,
+}
 
 impl Init {
+    /// `shared`: several containers have it as their first program. Those inside can reach it as `/proc/1/exe`: a sealed
+    /// file in memory is fast to make and has an owner and a mode, which who is root could change, for all.
+    pub(crate) fn new(shared: bool) -> Self {
+        Self { file: OnceLock::new(), shared }
+    }
+
     pub(crate) fn get(&self) -> Result<Arc<OwnedFd>> {
-        if let Some(init) = self.0.get() {
+        if let Some(init) = self.file.get() {
             return Ok(Arc::clone(init));
         }
-        let file = linux::memfd::memfd_sealed(c"start-container-init", INIT)
-            .map_err(|errno| Failure::kernel("load", "start-container-init", errno))?;
-        Ok(Arc::clone(self.0.get_or_init(|| Arc::new(file))))
+        let file = if self.shared {
+            on_a_mount_of_its_own()
+        } else {
+            linux::memfd::memfd_sealed(c"start-container-init", INIT)
+        };
+        let file = file.map_err(|errno| Failure::kernel("load", "start-container-init", errno))?;
+        Ok(Arc::clone(self.file.get_or_init(|| Arc::new(file))))
     }
 
     /// Turns a script that executes a command into one that executes our init, which executes the command.
@@ -49,6 +69,25 @@ impl Init {
         script.keep.push(Arc::clone(&write));
         Ok(InitReport { pipe, write })
     }
+}
+
+/// The program on a read-only mount, which nobody else has.
+fn on_a_mount_of_its_own() -> std::result::Result<OwnedFd, Errno> {
+    const NAME: &str = "start-container-init";
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::openat(&mount, NAME, flags, Mode::from(0o555))?);
+    file.write_all(INIT).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    // The umask belongs to the whole process. Root inside may be nobody here.
+    rustix::fs::fchmod(&file, Mode::from(0o555))?;
+    // Nothing that is open for writing can be executed, or made read-only.
+    drop(file);
+    let fixed = MountAttr { set: MountAttrFlags::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    mount_setattr(&mount, false, &fixed)?;
+    rustix::fs::openat(&mount, NAME, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The pipe on which our init says that a command beneath it could not be executed.
@@ -103,8 +142,10 @@ impl Guard {
         let starting = linux::spawn::start_through(&script, &through).map_err(process::failure)?;
         // Something inside may stop the process on its way in, and our own signals are blocked: a signal that would
         // end us ends what is being started.
+        let begun = Instant::now();
         while !starting.is_known_within(200) {
-            if linux::signal::is_pending(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]) {
+            let unwanted = linux::signal::is_pending(&[Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]);
+            if unwanted || begun.elapsed() > PATIENCE {
                 // It may not be in there yet, or out again.
                 let _gone = group.kill();
             }

@@ -27,8 +27,8 @@ impl Controllers {
 
     /// Takes away what was kept, if there is no group.
     pub(crate) fn tidy(&self) {
-        // Also what an earlier one kept, who was killed.
-        if self.keep
+        // Also what an earlier one kept, or was about to make or to remove, who was killed.
+        if (self.keep || self.machine.get().is_some())
             && let Ok(machine) = self.machine()
         {
             machine.tidy();

@@ -129,6 +129,22 @@ impl Networking {
         }
     }
 
+    /// As [`Networking::join`], for a container in the sandbox of this guid, whose leader this is: it is where that one is.
+    pub(crate) fn join_sandbox(
+        &self,
+        guid: &str,
+        leader: &Arc<OwnedFd>,
+        network: &Network,
+    ) -> Result<Joined> {
+        let mut files = Vec::new();
+        if let Network::Private { .. } = network
+            && let Some((hosts, resolv_conf)) = self.networks()?.files(guid)?
+        {
+            files.extend([(hosts, "etc/hosts"), (resolv_conf, "etc/resolv.conf")]);
+        }
+        Ok(Joined { namespace: Arc::clone(leader), files })
+    }
+
     fn attach(&self, guid: &str, request: &Request, alone: bool) -> Result<Attachment> {
         let networks = self.networks()?;
         let Some(pool) = self.pool()? else { return Ok(networks.private(guid, request)?) };

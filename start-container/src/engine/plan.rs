@@ -119,6 +119,17 @@ fn environment(command: &Command<'_>, user: &User) -> Result<Vec<String>> {
     Ok(env)
 }
 
+/// What a container is made in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Surroundings {
+    /// The machine.
+    Machine,
+    /// The machine, and others are made in it.
+    Sandbox,
+    /// A sandbox, whose leader has this id.
+    In(i32),
+}
+
 /// The whole container: namespaces, mounts, masked paths, and its first process.
 ///
 /// `first_id`: the machine's id that is 0 inside, if it has a user namespace.
@@ -127,16 +138,28 @@ pub(crate) fn container(
     hostname: &str,
     privileges: &Privileges,
     first_id: Option<u32>,
+    surroundings: Surroundings,
 ) -> Result<Spec> {
     use LinuxNamespaceType as Ns;
-    let namespaces = [Ns::Pid, Ns::Mount, Ns::Ipc, Ns::Uts, Ns::Cgroup];
-    let namespaces = namespaces
-        .into_iter()
-        .chain(first_id.map(|_| Ns::User))
-        .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build().map_err(internal))
-        .collect::<Result<Vec<_>>>()?;
+    let new = |typ| LinuxNamespaceBuilder::default().typ(typ).build().map_err(internal);
+    let namespaces = match surroundings {
+        Surroundings::In(leader) => {
+            let joined = |(typ, name)| {
+                let path = format!("/proc/{leader}/ns/{name}");
+                LinuxNamespaceBuilder::default().typ(typ).path(path).build().map_err(internal)
+            };
+            let joined = [(Ns::Network, "net"), (Ns::Ipc, "ipc"), (Ns::User, "user")].map(joined);
+            [Ns::Pid, Ns::Mount, Ns::Uts, Ns::Cgroup].map(new).into_iter().chain(joined).collect()
+        }
+        Surroundings::Machine | Surroundings::Sandbox => {
+            let always = [Ns::Pid, Ns::Mount, Ns::Ipc, Ns::Uts, Ns::Cgroup];
+            always.into_iter().chain(first_id.map(|_| Ns::User)).map(new).collect::<Result<Vec<_>>>()
+        }
+    }?;
     let all_masked = || get_default_maskedpaths().into_iter().chain(MASKED.map(str::to_owned));
-    let (masked, readonly): (Vec<String>, Vec<String>) = if privileges.shared_dev_sys {
+    // What is shared is masked where it comes from, or is to be seen.
+    let shared_sys = privileges.shared_dev_sys || matches!(surroundings, Surroundings::In(_));
+    let (masked, readonly): (Vec<String>, Vec<String>) = if shared_sys {
         let beneath_proc = |path: &String| path.starts_with("/proc/");
         (
             all_masked().filter(beneath_proc).collect(),
@@ -145,7 +168,7 @@ pub(crate) fn container(
     } else {
         (all_masked().collect(), get_default_readonly_paths())
     };
-    let ids = first_id.map(|first| {
+    let ids = first_id.filter(|_| !matches!(surroundings, Surroundings::In(_))).map(|first| {
         LinuxIdMappingBuilder::default()
             .container_id(0_u32)
             .host_id(first)
@@ -168,14 +191,14 @@ pub(crate) fn container(
         .process(process)
         .root(RootBuilder::default().path("rootfs").readonly(false).build().map_err(internal)?)
         .hostname(hostname)
-        .mounts(mounts(privileges, first_id.unwrap_or(0))?)
+        .mounts(mounts(privileges, first_id.unwrap_or(0), surroundings)?)
         .linux(linux)
         .build()
         .map_err(internal)
 }
 
 /// `root`: the machine's id that is root inside. Options of file systems mean the machine's.
-fn mounts(privileges: &Privileges, root: u32) -> Result<Vec<Mount>> {
+fn mounts(privileges: &Privileges, root: u32, surroundings: Surroundings) -> Result<Vec<Mount>> {
     let mount = |destination: &str, typ: &str, source: &str, options: &[&str]| {
         MountBuilder::default()
             .destination(PathBuf::from(destination))
@@ -185,14 +208,32 @@ fn mounts(privileges: &Privileges, root: u32) -> Result<Vec<Mount>> {
             .build()
             .map_err(internal)
     };
-    let mut mounts = vec![mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?];
+    let mut proc = vec!["nosuid", "noexec", "nodev"];
+    if surroundings == Surroundings::Sandbox {
+        // Those who are launched in it pass through its pid namespace with the machine's mounts and network, of which
+        // /proc tells everybody; but it shows nobody then whom he may not trace.
+        proc.push("hidepid=2");
+    }
+    let mut mounts = vec![mount("/proc", "proc", "proc", &proc)?];
+    if let Surroundings::In(leader) = surroundings {
+        for place in ["/dev", "/sys"].into_iter().chain(privileges.shared_run.then_some("/run")) {
+            mounts.push(mount(
+                place,
+                "bind",
+                &format!("/proc/{leader}/root{place}"),
+                &["rbind", "rprivate"],
+            )?);
+        }
+        return Ok(mounts);
+    }
     if privileges.shared_dev_sys {
         mounts.push(mount("/dev", "bind", "/dev", &["rbind", "rslave"])?);
         mounts.push(mount("/sys", "bind", "/sys", &["rbind", "rslave"])?);
     } else {
         mounts.push(mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=65536k"])?);
         let gid = format!("gid={}", root + 5);
-        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", &gid];
+        // Terminals are counted for the machine. (kernel.pty.max: 4096.)
+        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", &gid, "max=256"];
         mounts.push(mount("/dev/pts", "devpts", "devpts", &options)?);
         let options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
         mounts.push(mount("/dev/shm", "tmpfs", "shm", &options)?);
@@ -201,6 +242,9 @@ fn mounts(privileges: &Privileges, root: u32) -> Result<Vec<Mount>> {
     }
     if privileges.shared_run {
         mounts.push(mount("/run", "bind", "/run", &["rbind", "rslave"])?);
+    }
+    if surroundings == Surroundings::Sandbox {
+        mounts.push(mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", "size=65536k"])?);
     }
     Ok(mounts)
 }

@@ -54,6 +54,7 @@ pub(crate) struct Privileges {
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Filter {
     Default(Compiled),
+    Socketcall(Compiled),
     Own(Compiled),
     Unconfined,
 }
@@ -101,7 +102,12 @@ impl Privileges {
         };
         let filter = match &asked.seccomp {
             wire::Seccomp::Profile(SeccompProfile::Default) => {
-                Filter::Default(Compiled(seccomp::default_program(&capabilities).map_err(fail)?))
+                let whom = seccomp::For { capabilities: capabilities.clone(), socketcall: false };
+                Filter::Default(Compiled(seccomp::default_program(&whom).map_err(fail)?))
+            }
+            wire::Seccomp::Profile(SeccompProfile::Socketcall) => {
+                let whom = seccomp::For { capabilities: capabilities.clone(), socketcall: true };
+                Filter::Socketcall(Compiled(seccomp::default_program(&whom).map_err(fail)?))
             }
             wire::Seccomp::Profile(SeccompProfile::Unconfined) => Filter::Unconfined,
             wire::Seccomp::Profile(SeccompProfile::Own) => {
@@ -120,7 +126,9 @@ impl Privileges {
     /// The filter to install, if there is one.
     pub(crate) fn program(&self) -> Option<&Program> {
         match &self.filter {
-            Filter::Default(Compiled(program)) | Filter::Own(Compiled(program)) => Some(program),
+            Filter::Default(Compiled(program))
+            | Filter::Socketcall(Compiled(program))
+            | Filter::Own(Compiled(program)) => Some(program),
             Filter::Unconfined => None,
         }
     }
@@ -134,6 +142,7 @@ impl Privileges {
             capabilities,
             seccomp: match self.filter {
                 Filter::Default(_) => SeccompProfile::Default,
+                Filter::Socketcall(_) => SeccompProfile::Socketcall,
                 Filter::Own(_) => SeccompProfile::Own,
                 Filter::Unconfined => SeccompProfile::Unconfined,
             },

@@ -35,6 +35,8 @@ pub(super) struct Connection {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     /// What ends with it. `None` once it has ended.
     owned: Mutex<Option<Owned>>,
+    /// Held by whoever ends what it owned: the second one waits for the first.
+    pub(super) closing: tokio::sync::Mutex<()>,
     /// By a number of ours: a client's id may be a string, and it may use one twice.
     requests: Mutex<HashMap<u64, Request>>,
 }
@@ -145,6 +147,7 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
         id: host.number(),
         writer: tokio::sync::Mutex::new(write),
         owned: Mutex::new(Some((HashSet::new(), HashSet::new()))),
+        closing: tokio::sync::Mutex::default(),
         requests: Mutex::default(),
     });
     host.add_connection(&connection);

@@ -6,6 +6,7 @@ use jsonrpsee_core::RpcResult;
 use jsonrpsee_core::server::{Extensions, Methods, RpcModule};
 use jsonrpsee_types::Params;
 use protocol::image::{ImageListResult, ImageParams, ImportParams, PullParams};
+use protocol::sandbox::ListSandboxesResult;
 use protocol::session::{EventKind, ProgressParams, SubscribeParams};
 use protocol::subcontainer::{
     CreateFsParams, CreateFsResult, Empty, GuidParams, ListResult, MountParams, UnmountParams, UpdateParams,
@@ -19,6 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::connection::{Answer, Call, answer, cancelled, invalid_params, object};
 use super::files;
 use super::run;
+use super::sandbox;
 use super::state::{Host, blocking};
 use crate::error::{Failure, Result};
 
@@ -73,6 +75,17 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
     });
     table.add("subcontainer.detach", |host, _, p: GuidParams| async move { answer(detach(&host, p).await) });
     table.add("subcontainer.attach", attach);
+    table.add("sandbox.create", sandbox::create);
+    table.add("sandbox.start", sandbox::start);
+    table.blocking("sandbox.list", |host, _: Empty| {
+        Ok(ListSandboxesResult { sandboxes: host.machine.sandboxes()? })
+    });
+    table.blocking("sandbox.inspect", |host, p: GuidParams| {
+        host.machine.sandbox_info(&host.machine.sandbox(&p.guid)?)
+    });
+    table.add("sandbox.destroy", sandbox::destroy);
+    table.add("sandbox.detach", sandbox::give_away);
+    table.add("sandbox.attach", sandbox::attach);
     table.blocking("file.read", |host, p: file::ReadParams| files::read(&host.machine, p));
     table.blocking("file.write", |host, p: file::WriteParams| files::write(&host.machine, p));
     table.blocking("file.stat", |host, p: file::PathParams| files::stat(&host.machine, &p));
@@ -210,15 +223,17 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
     let detached = p.detached;
     let created = blocking(move || {
         let rootfs = {
-            let CreateFsParams { name, throwaway, userns, rootfs_size, .. } = p;
+            let CreateFsParams {
+                name, throwaway, userns: own_ids, sandbox: within, rootfs_size: size, ..
+            } = p;
             let options =
-                images::rootfs::Options { name, throwaway, own_ids: userns, size: rootfs_size, guid: None };
-            worker.machine.create_fs_for(&p.image_id, options, !p.detached)?
+                images::rootfs::Options { name, throwaway, own_ids, within, size, ..Default::default() };
+            worker.machine.make_fs(Some(&p.image_id), options, !p.detached)?
         };
         Ok(CreateFsResult {
             guid: rootfs.guid().to_owned(),
             rootfs: rootfs.path().display().to_string(),
-            image_id: rootfs.image().to_string(),
+            image_id: rootfs.image().map(|image| image.to_string()).unwrap_or_default(),
         })
     });
     let created = answer(created.await)?;
@@ -231,7 +246,7 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
     Ok(created)
 }
 
-async fn detach(host: &Arc<Host>, p: GuidParams) -> Result<Empty> {
+pub(super) async fn detach(host: &Arc<Host>, p: GuidParams) -> Result<Empty> {
     let worker = Arc::clone(host);
     let guid = p.guid.clone();
     blocking(move || worker.machine.set_owned(&guid, false)).await?;
@@ -246,12 +261,7 @@ async fn attach(
     call: Call,
     p: GuidParams,
 ) -> Answer<protocol::subcontainer::SubcontainerInfo> {
-    if host.owner(&p.guid).is_some_and(|owner| owner.id != call.connection.id) {
-        return Err(object(
-            &Failure::new(ErrorKind::Busy, "attach to", &p.guid)
-                .because(std::io::Error::other("another connection owns it")),
-        ));
-    }
+    answer(refuse_if_another_owns(&host, &call, &p.guid))?;
     let (worker, guid) = (Arc::clone(&host), p.guid.clone());
     let info = blocking(move || {
         let info = worker.machine.info(&worker.machine.rootfs(&guid)?)?;
@@ -264,6 +274,14 @@ async fn attach(
         return Err(cancelled());
     }
     Ok(info)
+}
+
+pub(super) fn refuse_if_another_owns(host: &Host, call: &Call, guid: &str) -> Result<()> {
+    if host.owner(guid).is_some_and(|owner| owner.id != call.connection.id) {
+        return Err(Failure::new(ErrorKind::Busy, "attach to", guid)
+            .because(std::io::Error::other("another connection owns it")));
+    }
+    Ok(())
 }
 
 async fn subscribe(host: Arc<Host>, call: Call, p: SubscribeParams) -> Answer<Empty> {

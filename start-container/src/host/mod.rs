@@ -28,6 +28,7 @@ mod files;
 mod methods;
 mod recover;
 mod run;
+mod sandbox;
 mod state;
 mod streams;
 

@@ -84,6 +84,7 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
             limits: p.limits,
             network: p.network,
             publish_proc: false,
+            stays: true,
             io,
         };
         let Launched { leader, terminal, .. } = worker.machine.launch(&rootfs, &launch)?;
@@ -91,11 +92,17 @@ async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
         Ok((worker.remember_leader(&p.guid, leader), ends, terminal))
     })
     .await?;
-    let process = running.leader.process.clone();
-    host.emit(&guid, EventKind::Launched { pid: process.pid as u32 });
-    let (sender, outcome) = watch::channel(None);
-    tokio::spawn(watch_leader(Arc::clone(host), guid.clone(), process, sender));
+    let outcome = watch_new(host, &guid, &running);
     Ok(NewLeader { guid, running, outcome, terminal, ends })
+}
+
+/// Tells of a leader that was launched, and will tell of its end.
+pub(super) fn watch_new(host: &Arc<Host>, guid: &str, running: &Running) -> watch::Receiver<Option<Outcome>> {
+    let process = running.leader.process.clone();
+    host.emit(guid, EventKind::Launched { pid: process.pid as u32 });
+    let (sender, outcome) = watch::channel(None);
+    tokio::spawn(watch_leader(Arc::clone(host), guid.to_owned(), process, sender));
+    outcome
 }
 
 /// Waits for a leader's end and writes it down. Also for one that an earlier host launched.

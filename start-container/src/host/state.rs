@@ -203,6 +203,7 @@ impl Host {
 
     /// Ends what a connection owned.
     pub(super) async fn close(self: &Arc<Self>, connection: &Connection) {
+        let _one_at_a_time = connection.closing.lock().await;
         let (owned, processes) = connection.close();
         for id in processes {
             if let Ok(entry) = self.process(&id) {
@@ -238,12 +239,14 @@ impl Host {
             lock(&entry.streams).clear();
         }
         let (host, id) = (Arc::clone(self), guid.to_owned());
-        blocking(move || host.machine.destroy(&id)).await?;
-        self.forget_processes_of(guid);
-        for connection in lock(&self.connections).values() {
-            connection.disown(guid);
+        let inside = blocking(move || host.machine.destroy(&id)).await?;
+        for guid in inside.iter().map(String::as_str).chain([guid]) {
+            self.forget_processes_of(guid);
+            for connection in lock(&self.connections).values() {
+                connection.disown(guid);
+            }
+            self.emit(guid, EventKind::Destroyed);
         }
-        self.emit(guid, EventKind::Destroyed);
         Ok(())
     }
 }

@@ -46,7 +46,7 @@ struct Made<'a> {
 }
 
 pub(super) fn create(context: &Context<'_>, args: &args::Create) -> Result<()> {
-    let init = Init::default();
+    let init = Init::new(false);
     let plan = plan(context, args)?;
     let process = plan.process()?;
     console::check(process, args.console_socket.as_deref(), true)?;
@@ -58,7 +58,7 @@ pub(super) fn create(context: &Context<'_>, args: &args::Create) -> Result<()> {
 
 /// Returns the exit code of the container's process; 0 when it is left running.
 pub(super) fn run(context: &Context<'_>, args: &args::Run) -> Result<u8> {
-    let init = Init::default();
+    let init = Init::new(false);
     let plan = plan(context, &args.create)?;
     let process = plan.process()?;
     console::check(process, args.create.console_socket.as_deref(), args.detach)?;

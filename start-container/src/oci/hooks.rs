@@ -174,6 +174,7 @@ pub(super) fn run_inside(
         let script = Script {
             namespaces: 0,
             container: None,
+            above: None,
             cgroup: None,
             ops: joined.first.clone(),
             stdio: [Arc::new(input), Arc::clone(&null), Arc::clone(&null)],

@@ -24,7 +24,7 @@ pub(super) fn start(context: &Context<'_>, id: &str) -> Result<()> {
     let Some(connection) = container.connect().map_err(fail)? else {
         return refuse("cannot start an already running container");
     };
-    inside(&container, &Init::default())?;
+    inside(&container, &Init::new(false))?;
     apart::answer(&connection).map_err(|errno| Failure::kernel("start", "container process", errno))?;
     let result = loop {
         match apart::hear_started(&connection) {

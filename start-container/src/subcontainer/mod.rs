@@ -34,18 +34,21 @@ use crate::engine::cgroup::{Group, Hierarchy};
 use crate::engine::guard::{Guard, Init};
 use crate::engine::limits::{Controllers, Limited};
 use crate::engine::network::Networking;
+use crate::engine::plan::Surroundings;
 use crate::engine::privileges::Privileges;
 use crate::engine::process::Process;
 use crate::engine::settings::{self, Own, Settings};
 use crate::engine::terminal::Terminal;
-use crate::engine::{compile, plan, user};
+use crate::engine::{compile, device, plan, user};
 use crate::error::{Failure, Result};
 use crate::sealed::Sealed;
 
+pub(crate) mod sandbox;
 pub(crate) mod state;
 mod stats;
 mod update;
 
+use sandbox::{Around, Role};
 use state::{LeaderRecord, Locked, State};
 use update::Seen;
 
@@ -70,6 +73,7 @@ pub(crate) struct Leader {
     pub(crate) process: Process,
     /// The group of the subcontainer, with those of the leader and of every command in it.
     group: Group,
+    guid: String,
     /// Its root directory, as it sees it.
     root: Arc<OwnedFd>,
     /// What it was launched with, and what every command in it is under.
@@ -147,9 +151,12 @@ pub(crate) struct Launch<'a> {
     pub(crate) options: &'a CommandOptions,
     pub(crate) privileges: Privileges,
     pub(crate) limits: Limits,
-    pub(crate) network: Network,
+    /// None: the machine's, or that of its sandbox.
+    pub(crate) network: Option<Network>,
     /// Show the container's proc on the host side of the rootfs.
     pub(crate) publish_proc: bool,
+    /// It goes on when this process ends, whoever this is.
+    pub(crate) stays: bool,
     pub(crate) io: Io,
 }
 
@@ -172,7 +179,8 @@ impl Machine {
             hierarchy: Hierarchy::open()?,
             data_dir,
             run_dir: run_dir.to_owned(),
-            init: Init::default(),
+            // Who is sealed is a daemon.
+            init: Init::new(sealed.is_some()),
             // Who is sealed is a daemon.
             networking: Networking::new(run_dir, sealed.is_some()),
             controllers: Controllers::new(sealed.is_some()),
@@ -210,26 +218,30 @@ impl Machine {
         &self.data_dir
     }
 
-    /// Makes a writable rootfs over an image and mounts it.
-    pub(crate) fn create_fs(&self, image: &str, options: images::rootfs::Options) -> Result<Rootfs> {
-        Rootfs::create(self.store()?, image, options).map_err(Failure::from)
-    }
-
-    /// As [`Machine::create_fs`], for a client of the host: when `owned`, a host that starts after this one was
-    /// killed destroys it.
-    pub(crate) fn create_fs_for(
+    /// Makes a writable rootfs over an image and mounts it; without an image, over nothing.
+    ///
+    /// When `owned`, for a client of the host: a host that starts after this one was killed destroys it.
+    pub(crate) fn make_fs(
         &self,
-        image: &str,
+        image: Option<&str>,
         options: images::rootfs::Options,
         owned: bool,
     ) -> Result<Rootfs> {
-        let guid = uuid::Uuid::new_v4().to_string();
+        // Nobody destroys the sandbox, and gives its ids to somebody else, before it is known who is in it.
+        let _sandbox = match &options.within {
+            Some(sandbox) => {
+                self.sandbox(sandbox)?;
+                Some(self.lock(sandbox)?)
+            }
+            None => None,
+        };
+        let guid = options.guid.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         if owned {
             let lock = Locked::acquire(&self.run_dir, &guid)?;
             lock.write(&State { owned: true, ..self.state() })?;
         }
         let options = images::rootfs::Options { guid: Some(guid.clone()), ..options };
-        let created = Rootfs::create(self.store()?, image, options).map_err(Failure::from);
+        let created = Rootfs::create_over(self.store()?, image, options).map_err(Failure::from);
         if created.is_err() && owned {
             Locked::acquire(&self.run_dir, &guid)?.remove()?;
         }
@@ -285,6 +297,15 @@ impl Machine {
                 left.owned.push(guid);
             }
         }
+        // Whose sandbox is gone has ids that may be somebody else's. Nothing of ours leaves one like that.
+        let all = Rootfs::list(&self.data_dir).map_err(Failure::from)?;
+        let gone =
+            |sandbox: &str| self.sandbox(sandbox).is_err_and(|failure| failure.kind == ErrorKind::NotFound);
+        for rootfs in all.iter().filter(|rootfs| rootfs.within().is_some_and(gone)) {
+            if !left.owned.iter().any(|guid| guid == rootfs.guid()) {
+                left.owned.push(rootfs.guid().to_owned());
+            }
+        }
         Ok(left)
     }
 
@@ -336,12 +357,21 @@ impl Machine {
 
     /// How the image beneath a rootfs wants to be run.
     fn image_config(&self, rootfs: &Rootfs) -> Result<ImageConfig> {
-        self.store()?.get(&rootfs.image().to_string()).map(|image| image.config).map_err(Failure::from)
+        let Some(image) = rootfs.image() else { return Ok(ImageConfig::default()) };
+        self.store()?.get(&image.to_string()).map(|image| image.config).map_err(Failure::from)
     }
 
     /// Ends everything inside and removes every trace. Nothing happens when there is nothing.
-    pub(crate) fn destroy(&self, guid: &str) -> Result<()> {
+    ///
+    /// Returns who was destroyed beside: those in it, of a sandbox.
+    pub(crate) fn destroy(&self, guid: &str) -> Result<Vec<String>> {
         check_guid(guid)?;
+        let role = self.rootfs(guid).ok().map(|rootfs| Role::of(&rootfs));
+        if let Some(role) = role.as_ref().filter(|role| **role != Role::Alone) {
+            // Somebody may be on his way in, and held there by another in the sandbox, and have the lock meanwhile.
+            let group = self.hierarchy.existing(&role.whole_group(guid))?;
+            let _gone = group.map(|group| group.kill());
+        }
         let lock = Locked::acquire(&self.run_dir, guid)?;
         // A state that cannot be read says nothing against it.
         let state = lock.read().ok();
@@ -353,25 +383,37 @@ impl Machine {
                 format!("it belongs to the data directory {}", elsewhere.display()),
             )));
         }
-        self.end_processes(guid, limited)?;
+        let mut members = Vec::new();
+        if role.as_ref().is_none_or(|role| *role == Role::Sandbox) {
+            for member in self.members(guid)? {
+                self.destroy(member.guid())?;
+                members.push(member.guid().to_owned());
+            }
+        }
+        self.end_processes(guid, role.as_ref(), limited)?;
         // Looked at now: it may have been mounted in since the launch.
         if !self.rootfs(guid).is_ok_and(|rootfs| rootfs.was_alone()) {
             self.networking.meets_others(guid);
         }
         self.networking.forget(guid)?;
         Rootfs::destroy(&self.data_dir, guid).map_err(Failure::from)?;
-        lock.remove()
+        lock.remove()?;
+        Ok(members)
     }
 
     /// Ends everything in a subcontainer, and takes away what was made for its leader.
-    fn end_all(&self, guid: &str, limited: bool) -> Result<()> {
-        self.end_processes(guid, limited)?;
+    fn end_all(&self, guid: &str, role: &Role, limited: bool) -> Result<()> {
+        self.end_processes(guid, Some(role), limited)?;
         self.networking.release(guid)
     }
 
-    /// Ends everything in a subcontainer, and removes its groups.
-    fn end_processes(&self, guid: &str, limited: bool) -> Result<()> {
-        if let Some(group) = self.hierarchy.existing(guid)? {
+    /// Ends everything in a subcontainer, and removes its groups. Where they are is looked for if nobody knows.
+    fn end_processes(&self, guid: &str, role: Option<&Role>, limited: bool) -> Result<()> {
+        let group = match role {
+            Some(role) => self.hierarchy.existing(&role.whole_group(guid))?,
+            None => self.hierarchy.find(guid)?,
+        };
+        if let Some(group) = group {
             group.destroy()?;
         }
         if limited && let Some(groups) = self.controllers.existing(guid)? {
@@ -398,6 +440,23 @@ impl Machine {
 
     /// Starts the leader.
     pub(crate) fn launch(&self, rootfs: &Rootfs, launch: &Launch<'_>) -> Result<Launched> {
+        let role = Role::of(rootfs);
+        let refused = |why: &'static str| {
+            Err(Failure::new(ErrorKind::Invalid, "launch in", rootfs.guid())
+                .because(std::io::Error::other(why)))
+        };
+        match &role {
+            Role::Sandbox => return refused("a sandbox is led by our init, and started as a sandbox"),
+            Role::In(_) if launch.network.is_some() => return refused("its network is that of its sandbox"),
+            Role::In(_) if launch.limits != Limits::default() => {
+                return refused("it is limited with its sandbox, which takes the limits");
+            }
+            _ => {}
+        }
+        self.launch_as(&role, rootfs, launch)
+    }
+
+    fn launch_as(&self, role: &Role, rootfs: &Rootfs, launch: &Launch<'_>) -> Result<Launched> {
         let guid = rootfs.guid();
         let lock = self.lock(guid)?;
         let state = lock.read()?;
@@ -414,25 +473,44 @@ impl Machine {
         let plan = self.controllers.plan(&launch.limits)?;
         let userns = rootfs.ids().is_some();
         let settings = settings::plan(launch.options, &Settings::default(), &Own::look()?, userns)?;
-        self.networking.check(guid, &launch.network)?;
+        self.networking.check(guid, launch.network.as_ref().unwrap_or(&Network::Host))?;
+        let around = match role {
+            Role::In(sandbox) => Some(self.around(sandbox, launch.privileges.shared_run)?),
+            _ => None,
+        };
         // What an earlier leader had.
-        if state.leader.is_some() {
-            self.end_all(guid, state.limited())?;
+        if state.leader.is_some() || state.limiting {
+            self.end_all(guid, role, state.limited())?;
         }
-        let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose()?;
-        let launched = self.launch_in(rootfs, launch, &settings, limited.as_ref(), &|leader| {
-            let data_dir = Some(self.data_dir.clone());
-            lock.write(&State { leader: Some(leader.clone()), exited: None, data_dir, owned: state.owned })
+        let next = State { data_dir: Some(self.data_dir.clone()), limiting: plan.is_some(), ..state.clone() };
+        if next.limiting {
+            lock.write(&next)?;
+        }
+        let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose();
+        let launched = limited.and_then(|limited| {
+            let write_down = |leader: &LeaderRecord| {
+                let leader = Some(leader.clone());
+                lock.write(&State { leader, exited: None, limiting: false, ..next.clone() })
+            };
+            let launched =
+                self.launch_in(around.as_ref(), rootfs, launch, &settings, limited.as_ref(), &write_down);
+            launched.map_err(|failure| match &around {
+                // Whatever it was that failed, that is why.
+                Some(around) if around.leader.is_ending() => sandbox::not_running(&around.guid),
+                _ => failure,
+            })
         });
         if launched.is_err() {
             // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
-            let _left = self.end_all(guid, limited.is_some());
+            let left = self.end_all(guid, role, next.limiting);
             if launch.publish_proc {
                 unpublish_proc(&rootfs.path());
             }
-            if state == State::default() {
+            if state == State::default() && left.is_ok() {
                 // Nothing was known before. What stays is removed by `destroy`, too.
                 let _left = lock.remove();
+            } else if next.limiting && left.is_ok() {
+                let _left = lock.write(&State { leader: None, limiting: false, ..state });
             }
         }
         launched
@@ -441,14 +519,30 @@ impl Machine {
     /// Everything of a launch that undoing the groups undoes.
     fn launch_in(
         &self,
+        around: Option<&Around>,
         rootfs: &Rootfs,
         launch: &Launch<'_>,
         settings: &settings::Planned,
         limited: Option<&Limited>,
         write_down: &dyn Fn(&LeaderRecord) -> Result<()>,
     ) -> Result<Launched> {
+        let role = &Role::of(rootfs);
         let guid = rootfs.guid();
-        let all = self.hierarchy.subcontainer(guid)?;
+        let all = match role {
+            Role::In(sandbox) => {
+                // Not made again by somebody who finds it gone.
+                let sandbox =
+                    self.hierarchy.existing(&[sandbox])?.ok_or_else(|| sandbox::not_running(sandbox))?;
+                sandbox.lasting_child(guid)?
+            }
+            Role::Sandbox => {
+                let [_, own] = role.own_group(guid)[..] else { return Err(sandbox::not_running(guid)) };
+                self.hierarchy.create(guid)?.lasting_child(own)?
+            }
+            Role::Alone => self.hierarchy.create(guid)?,
+        };
+        // The groups with controllers that it is in, its own or its sandbox's.
+        let limited = limited.or(around.and_then(|around| around.limited.1.as_ref()));
         // One of its own: the guard of an earlier leader may still be at work on that one's.
         let group = all.child(self.command_name())?;
         rootfs.ensure_mounted().map_err(Failure::from)?;
@@ -468,9 +562,28 @@ impl Machine {
         let cwd = process.cwd().clone();
         let hostname = rootfs.name().filter(|name| is_hostname(name)).unwrap_or_else(|| &guid[..12]);
         let first_id = rootfs.ids();
-        let spec = plan::container(process, hostname, &launch.privileges, first_id)?;
-        let alone = launch.privileges.are_least() && rootfs.was_alone();
-        let network = self.networking.join(guid, &launch.network, alone)?;
+        let surroundings = match (role, around) {
+            (_, Some(around)) => Surroundings::In(around.leader.process.pid),
+            (Role::Sandbox, None) => Surroundings::Sandbox,
+            (_, None) => Surroundings::Machine,
+        };
+        let spec = plan::container(process, hostname, &launch.privileges, first_id, surroundings)?;
+        let its_network = match around {
+            Some(around) => around.leader.record.network.clone(),
+            None => launch.network.clone().unwrap_or_default(),
+        };
+        let network = match around {
+            Some(around) => {
+                let leader = &around.leader.process.pidfd;
+                Some(self.networking.join_sandbox(&around.guid, leader, &its_network)?)
+            }
+            None => {
+                // A sandbox's is its members', too.
+                let least = launch.privileges.are_least() && *role == Role::Alone;
+                let alone = least && rootfs.was_alone();
+                self.networking.join(guid, &its_network, alone)?
+            }
+        };
         // What is made for it from here on is its root's.
         let owner = as_root_of(first_id)?;
         let own = |id: u32| first_id.unwrap_or(0) + id;
@@ -484,6 +597,10 @@ impl Machine {
         };
         let terminal = match (launch.io.terminal, &devpts) {
             (Some(size), Some(devpts)) => Some(Terminal::open(devpts.as_fd(), size, own(user.uid))?),
+            (Some(size), None) if around.is_some() => {
+                let root = around.map_or(root.as_fd(), |around| around.leader.root.as_fd());
+                Some(Terminal::open_in(root, size, own(user.uid))?)
+            }
             (Some(size), None) => {
                 // The host's own devpts, which was asked for by name.
                 let host = rustix::fs::open("/dev/pts", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -502,7 +619,11 @@ impl Machine {
             rootfs_path: &path,
             publish_proc: launch.publish_proc,
             joins: &joins,
-            network: network.map(|network| network.namespace),
+            network: network.filter(|_| around.is_none()).map(|network| network.namespace),
+            sandbox: around.map(|around| compile::Sandbox {
+                leader: &around.leader.process.pidfd,
+                trees: &around.trees,
+            }),
             files: files.as_deref().unwrap_or_default(),
             filter: launch.privileges.program(),
             devpts,
@@ -521,8 +642,15 @@ impl Machine {
         }
         let since = now();
         let kills = limited.map(Limited::count_kills);
-        let (mut process, guard) = self.start(script, group.clone())?;
+        let (mut process, guard) = match around {
+            // Somebody else must be in between for a moment, who has none of our memory.
+            Some(_) => Guard::start(&self.init, script, group.clone())
+                .map(|(process, guard)| (process, Some(guard)))?,
+            None => self.start(script, group.clone())?,
+        };
         process.kills = kills;
+        // With a daemon, what is launched goes on.
+        let stays = launch.stays || self.sealed.is_some();
         let settle = || {
             if let Some(report) = report {
                 report.wait(command.args).inspect_err(|_| process.end())?;
@@ -537,13 +665,15 @@ impl Machine {
                 start_time,
                 since,
                 group: group.location().1.to_owned(),
-                guarded: guard.is_some(),
+                guarded: guard.is_some() && !stays,
+                role: role.clone(),
+                limited_by: around.map(|around| around.guid.clone()),
                 image: image.clone(),
                 privileges: launch.privileges.clone(),
                 limits: launch.limits.clone(),
-                limited: limited.is_some(),
+                limited: launch.limits != Limits::default(),
                 counts_memory: limited.is_some(),
-                network: launch.network.clone(),
+                network: its_network,
                 settings: Settings::of(launch.options),
                 first_id,
             };
@@ -560,10 +690,27 @@ impl Machine {
         };
         match settle() {
             Ok((root, record)) => {
+                let guard = match guard {
+                    Some(guard) if stays => {
+                        guard.dismiss(|| {});
+                        None
+                    }
+                    guard => guard,
+                };
                 // What was written down is not looked at again before it changes.
-                let stamp = state::stamp(&self.run_dir, guid).ok().flatten();
+                let stamp = match around {
+                    Some(around) => around.limited.0,
+                    None => state::stamp(&self.run_dir, guid).ok().flatten(),
+                };
                 let seen = Arc::new(Mutex::new(Seen { stamp, limited: limited.cloned() }));
-                let leader = Leader { process, group: all, root: Arc::new(root), record, seen };
+                let (group, root, guid) = (all, Arc::new(root), guid.to_owned());
+                let mut leader = Leader { process, group, guid, root, record, seen };
+                if around.is_some() {
+                    // Somebody may have changed the limits of the sandbox meanwhile.
+                    let mut process = leader.process.clone();
+                    self.catch_up(&leader, stamp, &mut process).inspect_err(|_| process.end())?;
+                    leader.process = process;
+                }
                 Ok(Launched { leader, terminal: master, guard })
             }
             Err(failure) => {
@@ -612,7 +759,7 @@ impl Machine {
         if state::start_time(record.pid) != Some(record.start_time) || has_ended(&pidfd) {
             return Ok(None);
         }
-        let Some(all) = self.hierarchy.existing(guid)? else { return Ok(None) };
+        let Some(all) = self.hierarchy.existing(&record.role.own_group(guid))? else { return Ok(None) };
         let Some(group) = all.existing_child(&record.group)? else { return Ok(None) };
         let root = match root_of(record.pid) {
             Ok(root) => Arc::new(root),
@@ -620,11 +767,18 @@ impl Machine {
             Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let limited = if state.limited() { self.controllers.existing(guid)? } else { None };
+        let limited = match &record.limited_by {
+            Some(sandbox) if state::read(&self.run_dir, sandbox)?.limited() => {
+                self.controllers.existing(sandbox)?
+            }
+            None if state.limited() => self.controllers.existing(guid)?,
+            _ => None,
+        };
         let kills = limited.as_ref().map(Limited::count_kills);
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group, kills };
         let seen = Arc::new(Mutex::new(Seen { stamp: None, limited }));
-        Ok(Some(Leader { process, group: all, root, record: record.clone(), seen }))
+        let guid = guid.to_owned();
+        Ok(Some(Leader { process, group: all, guid, root, record: record.clone(), seen }))
     }
 
     /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
@@ -639,7 +793,7 @@ impl Machine {
         {
             unpublish_proc(&rootfs.path());
         }
-        self.end_all(guid, state.limited())?;
+        self.end_all(guid, &leader.role, state.limited())?;
         lock.write(&State { leader: None, exited: Some(outcome.clone()), ..state })
     }
 
@@ -677,7 +831,9 @@ impl Machine {
             Some(size) => Some(Terminal::open_in(leader.root.as_fd(), size, own(user.uid))?),
             None => None,
         };
-        let (stdio, master) = streams(io, terminal, own(user.uid))?;
+        let (mut stdio, master) = streams(io, terminal, own(user.uid))?;
+        device::give_own_null(&mut stdio, || device::null_in(leader.root.as_fd()))
+            .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
         let (stamp, limited) = self.limited(leader)?;
         let joins = limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();
         let filter = leader.record.privileges.program();
@@ -745,14 +901,26 @@ impl Machine {
         let state = state::read(&self.run_dir, rootfs.guid()).unwrap_or_default();
         let run_state = match (self.find_leader(rootfs.guid(), &state)?, state) {
             (Some(leader), _) => {
-                let LeaderRecord { limits, network, settings, .. } = leader.record.clone();
+                // Those of a sandbox bound who is in it, who shares its parts in any case.
+                let limits = match &leader.record.limited_by {
+                    Some(sandbox) => {
+                        state::read(&self.run_dir, sandbox)?.leader.map(|it| it.limits).unwrap_or_default()
+                    }
+                    None => leader.record.limits.clone(),
+                };
+                let network = leader.record.network.clone();
+                let settings = leader.record.settings.clone();
+                let mut allowed = leader.record.privileges.allowed(limits, network, settings);
+                allowed.shared_dev_sys |= rootfs.within().is_some();
                 RunState::Running {
                     pid: leader.process.pid as u32,
                     since: leader.record.since,
                     process: None,
-                    allowed: Box::new(leader.record.privileges.allowed(limits, network, settings)),
+                    allowed: Box::new(allowed),
                     network: match leader.record.network {
-                        Network::Private { .. } => self.networking.info(rootfs.guid())?,
+                        Network::Private { .. } => {
+                            self.networking.info(rootfs.within().unwrap_or(rootfs.guid()))?
+                        }
                         _ => None,
                     },
                 }
@@ -764,11 +932,12 @@ impl Machine {
         Ok(SubcontainerInfo {
             guid: rootfs.guid().to_owned(),
             name: rootfs.name().map(str::to_owned),
-            image_id: rootfs.image().to_string(),
+            image_id: rootfs.image().map(|image| image.to_string()).unwrap_or_default(),
             rootfs: rootfs.path().display().to_string(),
             created: rootfs.created(),
             throwaway: rootfs.throwaway(),
             first_id: rootfs.ids(),
+            sandbox: rootfs.within().map(str::to_owned),
             rootfs_size: rootfs.size(),
             state: run_state,
             mounts: rootfs.mounts().map_err(Failure::from)?,
@@ -779,6 +948,9 @@ impl Machine {
     pub(crate) fn list(&self) -> Result<Vec<SubcontainerInfo>> {
         let mut all = Vec::new();
         for rootfs in Rootfs::list(&self.data_dir).map_err(Failure::from)? {
+            if rootfs.sandbox().is_some() {
+                continue;
+            }
             match self.info(&rootfs) {
                 Ok(info) => all.push(info),
                 // Destroyed meanwhile.
@@ -793,9 +965,12 @@ impl Machine {
     /// What everything inside uses together.
     pub(crate) fn stats(&self, guid: &str) -> Result<StatsResult> {
         let rootfs = self.rootfs(guid)?;
+        let role = Role::of(&rootfs);
         let disk = rootfs.usage().map_err(Failure::from)?.zip(rootfs.size());
         let disk = disk.map(|(used_bytes, size_bytes)| RootfsStats { used_bytes, size_bytes });
-        let Some(group) = self.hierarchy.existing(guid)? else { return Ok(stats::of(None, &[], disk)) };
+        let Some(group) = self.hierarchy.existing(&role.whole_group(guid))? else {
+            return Ok(stats::of(None, &[], disk));
+        };
         let pids = match group.processes() {
             // Removed meanwhile.
             Err(Errno::NOENT | Errno::NODEV) => return Ok(stats::of(None, &[], disk)),

@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::sandbox::Role;
 use crate::engine::privileges::Privileges;
 use crate::engine::settings::Settings;
 use crate::error::{Failure, Result};
@@ -41,6 +42,12 @@ pub(crate) struct LeaderRecord {
     /// How its image wants commands to be run.
     #[serde(default)]
     pub(crate) image: ImageConfig,
+    /// Where its groups are.
+    #[serde(default)]
+    pub(crate) role: Role,
+    /// The guid by whose groups it is limited, if there are any and that is another's: its sandbox's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limited_by: Option<String>,
     /// What it and every command in it is allowed.
     pub(crate) privileges: Privileges,
     /// What they may use together.
@@ -72,6 +79,9 @@ pub(crate) struct State {
     /// It ends with a client of the host: a host that finds it at its start destroys it.
     #[serde(default)]
     pub(crate) owned: bool,
+    /// Groups with controllers are being made for it.
+    #[serde(default)]
+    pub(crate) limiting: bool,
     /// Where its rootfs is. The run directory may serve several data directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -80,7 +90,7 @@ pub(crate) struct State {
 impl State {
     /// Whether there are groups with controllers: they stay until the leader's end is written down.
     pub(crate) fn limited(&self) -> bool {
-        self.leader.as_ref().is_some_and(|leader| leader.limited)
+        self.limiting || self.leader.as_ref().is_some_and(|leader| leader.limited)
     }
 }
 

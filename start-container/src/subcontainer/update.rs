@@ -32,8 +32,9 @@ impl Leader {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn guid(&self) -> &str {
-        self.group.location().1
+    /// Whose groups for limits it is in: its own, or those of its sandbox.
+    fn limited_as(&self) -> &str {
+        self.record.limited_by.as_deref().unwrap_or(&self.guid)
     }
 }
 
@@ -51,6 +52,11 @@ impl Machine {
                 .because(std::io::Error::other("it is not running"))
         })?;
         let old = leader.record;
+        if old.limited_by.is_some() {
+            return Err(Failure::new(ErrorKind::Invalid, "update limits of", guid).because(
+                std::io::Error::other("it is limited with its sandbox, whose limits can be changed"),
+            ));
+        }
         let limits = limits::merge(&old.limits, change);
         self.controllers.plan(change)?;
         self.controllers.plan(&limits)?;
@@ -77,21 +83,22 @@ impl Machine {
 
     /// The groups that a command has to join now, and the state that names them.
     pub(super) fn limited(&self, leader: &Leader) -> Result<(Option<Stamp>, Option<Limited>)> {
-        let now = state::stamp(&self.run_dir, leader.guid())?;
+        let now = state::stamp(&self.run_dir, leader.limited_as())?;
         {
             let seen = leader.seen();
             if seen.stamp == now {
                 return Ok((now, seen.limited.clone()));
             }
         }
-        let (state, stamp) = state::read_with_stamp(&self.run_dir, leader.guid())?;
+        let (state, stamp) = state::read_with_stamp(&self.run_dir, leader.limited_as())?;
         let same = |record: &LeaderRecord| {
             (record.pid, record.start_time) == (leader.record.pid, leader.record.start_time)
         };
         let mut seen = leader.seen();
-        // Of another leader, or none: ours is about to be found ended.
-        if state.leader.as_ref().is_some_and(same) {
-            let limited = if state.limited() { self.controllers.existing(leader.guid())? } else { None };
+        // Of another leader, or none: ours is about to be found ended. A sandbox's ends with it who is in it.
+        if state.leader.as_ref().is_some_and(|it| leader.record.limited_by.is_some() || same(it)) {
+            let limited =
+                if state.limited() { self.controllers.existing(leader.limited_as())? } else { None };
             *seen = Seen { stamp, limited };
         }
         Ok((stamp, seen.limited.clone()))
@@ -104,7 +111,7 @@ impl Machine {
         before: Option<Stamp>,
         process: &mut Process,
     ) -> Result<()> {
-        if state::stamp(&self.run_dir, leader.guid())? == before {
+        if state::stamp(&self.run_dir, leader.limited_as())? == before {
             return Ok(());
         }
         let (_, Some(limited)) = self.limited(leader)? else { return Ok(()) };

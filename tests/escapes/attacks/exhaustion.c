@@ -52,6 +52,13 @@ static int fill(const char *directory, size_t size) {
   return done >= size ? worked("%zu bytes in %s", done, directory) : refused("%zu bytes in %s", done, directory);
 }
 
+/* Terminals, which are counted for the machine. */
+static int take_terminals(int most) {
+  int count = 0;
+  while (count < most && posix_openpt(O_RDWR | O_NOCTTY) >= 0) count++;
+  return count < most ? refused("more than %d terminals", count) : worked("took %d terminals", count);
+}
+
 static int take_descriptors(void) {
   unsigned count = 0;
   while (dup(0) >= 0) count++;

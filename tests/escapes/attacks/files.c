@@ -32,6 +32,42 @@ static int reopen(int fd) {
   return pwrite(again, "escaped\n", 8, 0) == 8 ? worked("wrote to descriptor %d", fd) : refused("write");
 }
 
+/* What is changed of a stream that others have, too: for all of them, and for what it is of. */
+static int spoil(int fd) {
+  const char *what = NULL;
+  int flags = fcntl(fd, F_GETFL);
+  if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0) what = "its flags";
+  if (fchmod(fd, 0) == 0) what = "its mode";
+  if (fchown(fd, 4321, 4321) == 0) what = "its owner";
+  if (shutdown(fd, SHUT_RDWR) == 0) what = "its connection";
+  return what ? worked("changed %s", what) : refused("change descriptor %d", fd);
+}
+
+/* What others write into the same pipe, read by who was given it to write. */
+static int listen_in(int fd) {
+  char path[64], text[256];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  int again = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (again < 0) return refused("open descriptor %d again", fd);
+  double end = now() + 2;
+  while (now() < end) {
+    ssize_t length = read(again, text, sizeof text - 1);
+    if (length > 0 && memmem(text, (size_t)length, "secret", 6)) {
+      fprintf(stderr, "worked: read what another wrote\n");
+      return 0;
+    }
+    usleep(5000);
+  }
+  fprintf(stderr, "refused: nothing of another was read\n");
+  return 0;
+}
+
+/* The mode of every masked file, which may be that of a device of the machine's. */
+static int change_mask(const char *path) {
+  if (chmod(path, 0600) == 0) return worked("changed the mode of %s", path);
+  return refused("change %s", path);
+}
+
 static int hard_link(const char *from, const char *to) {
   if (linkat(AT_FDCWD, from, AT_FDCWD, to, 0) == 0) return worked("linked %s to %s", from, to);
   remember();

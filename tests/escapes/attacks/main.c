@@ -16,6 +16,8 @@
 #include "devices.c"
 #include "files.c"
 #include "exhaustion.c"
+#include "networks.c"
+#include "sandboxes.c"
 #include "naive.c"
 
 int main(int count, char **arguments) {
@@ -55,15 +57,28 @@ int main(int count, char **arguments) {
   WORD("exchange", 3, (exchange(rest[0], rest[1], rest[2]), 0));
   WORD("wander", 3, (wander(rest[0], rest[1], rest[2]), 0));
   WORD("reopen", 1, reopen(atoi(rest[0])));
+  WORD("spoil", 1, spoil(atoi(rest[0])));
+  WORD("listen-in", 1, listen_in(atoi(rest[0])));
+  WORD("change-mask", 1, change_mask(rest[0]));
   WORD("hard-link", 2, hard_link(rest[0], rest[1]));
   WORD("fork-bomb", 1, fork_bomb(atoi(rest[0])));
   WORD("memory-bomb", 1, memory_bomb((size_t)atol(rest[0])));
   WORD("fill", 2, fill(rest[0], (size_t)atol(rest[1])));
   WORD("take-watches", 0, take_watches());
+  WORD("take-terminals", 1, take_terminals(atoi(rest[0])));
   WORD("take-descriptors", 0, take_descriptors());
+  WORD("machine-service", 1, machine_service((uint16_t)atoi(rest[0])));
+  WORD("other-network", 2, other_network(rest[0], (uint16_t)atoi(rest[1])));
+  WORD("spoof", 3, spoof(rest[0], rest[1], (uint16_t)atoi(rest[2])));
+  WORD("rewire", 0, rewire());
+  WORD("memory-of", 2, shared_memory(rest[0], (key_t)atoi(rest[1])));
+  WORD("listen-abstract", 1, listen_abstract(rest[0]));
+  WORD("hunt-roots", 2, hunt_roots(rest[0], atof(rest[1])));
+  WORD("stop-all", 1, stop_all(atof(rest[0])));
   WORD("victim", 0, (victim(), 0));
   WORD("sleep", 0, (int)(sleep(1), 0));
-  WORD("naive-enter", 2, naive_enter(rest));
+  WORD("naive-enter", 2, naive_enter(rest, 1));
+  WORD("naive-beside", 2, naive_enter(rest, 0));
   WORD("naive-chroot", 3, naive_chroot(rest));
   fprintf(stderr, "attacks: no such word: %s\n", what);
   return 98;

@@ -9,11 +9,11 @@ static void enter(pid_t pid, const char *name) {
 }
 
 /* Enters with its own program, which those inside then see as /proc/<pid>/exe; and leaves them its descriptors. */
-static int naive_enter(char **arguments) {
+static int naive_enter(char **arguments, int with_mounts) {
   pid_t pid = atoi(arguments[0]);
   open("/", O_RDONLY | O_DIRECTORY);
   enter(pid, "pid");
-  enter(pid, "mnt");
+  if (with_mounts) enter(pid, "mnt");
   /* The capabilities of those inside, or they could not look at it: the default. */
   for (int capability = 0; capability < 64; capability++)
     if (!(0xa00405fbULL >> capability & 1)) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);

@@ -53,6 +53,36 @@ fn kill_after(command: &mut std::process::Command, micros: u64) {
     child.wait().unwrap();
 }
 
+#[test]
+fn s9_killing_the_command_line_at_any_moment_leaves_no_sandbox_half_made() {
+    isolated(|| {
+        let cli = Cli::with_busybox();
+        let before = Machine::look(Processes::All, &[]).unwrap();
+        for round in 0..rounds(300, 30) {
+            let create = ["sandbox", "create", "--image", "busybox", "--throwaway", "-m", "64m"];
+            kill_after(cli.command(create).stdout(Stdio::null()), random(25_000));
+            let sandbox = cli.run(["sandbox", "create", "--throwaway"]).ok().out();
+            let inside = ["subcontainer", "create-fs", "--sandbox", &sandbox, "busybox", "--throwaway"];
+            kill_after(cli.command(inside).stdout(Stdio::null()), random(12_000));
+            let member = cli.run(inside).ok().out();
+            let launch = ["subcontainer", "launch", &member, "sh", "-c", "setsid sleep 1000 & sleep 1000"];
+            kill_after(cli.command(launch).stdout(Stdio::null()), random(30_000));
+            kill_after(&mut cli.command(["sandbox", "destroy", &sandbox]), random(12_000));
+            // Whatever is left says so itself, and goes.
+            for made in cli.run(["--json", "sandbox", "ls"]).ok().json().as_array().unwrap() {
+                cli.run(["sandbox", "destroy", made["guid"].as_str().unwrap()]).ok();
+            }
+            cli.run(["sandbox", "destroy", &sandbox]).ok();
+            // Who was cut off between a member's files and its state has left that, as with any subcontainer.
+            cli.run(["subcontainer", "destroy-fs", &member]).ok();
+            let list = cli.run(["--json", "subcontainer", "ls"]).ok().json();
+            assert_eq!(list, json!([]), "round {round}: a member without a sandbox");
+            let left = before.left_after(&[], Duration::from_secs(5)).unwrap();
+            assert!(left.is_empty(), "round {round}: {left:?}");
+        }
+    });
+}
+
 /// What a client does before it vanishes.
 const WORK: &str = r#"
 import json, socket, sys
@@ -74,6 +104,27 @@ while True:
     call('subcontainer.destroyFs', guid=g)
 "#;
 
+/// The same, with sandboxes.
+const SANDBOXED_WORK: &str = r#"
+while True:
+    s = call('sandbox.create', imageId='busybox', throwaway=True, settings={'limits': {'pids': 100}})['guid']
+    g, h = [call('subcontainer.createFs', imageId='busybox', throwaway=True, sandbox=s)['guid'] for _ in 'gh']
+    call('subcontainer.mount', guid=g, mount={'source': {'type': 'volume', 'volumeId': 'main'}, 'mountpoint': '/data'})
+    call('subcontainer.spawn', guid=g, command=['sh', '-c', 'setsid sleep 1000 & sleep 1000'])
+    call('subcontainer.launch', guid=h, command=['sleep', '1000'])
+    call('subcontainer.spawn', guid=s, command=['sh', '-c', 'setsid sleep 1000 & sleep 1000'])
+    call('sandbox.destroy', guid=s)
+"#;
+
+/// A client that vanishes when it is killed.
+fn worker(host: &Host, sandboxed: bool) -> std::process::Command {
+    let (before, _) = WORK.split_once("while True:").unwrap();
+    let work = if sandboxed { format!("{before}{SANDBOXED_WORK}") } else { WORK.to_owned() };
+    let mut client = std::process::Command::new("python3");
+    client.args(["-c", &work, host.socket().to_str().unwrap()]);
+    client
+}
+
 #[test]
 fn s9_killing_a_client_at_any_moment_leaves_nothing() {
     isolated(|| {
@@ -86,9 +137,7 @@ fn s9_killing_a_client_at_any_moment_leaves_nothing() {
         std::thread::sleep(Duration::from_millis(300));
         let before = Machine::look(Processes::All, &[]).unwrap();
         for round in 0..rounds(500, 40) {
-            let mut client = std::process::Command::new("python3");
-            client.args(["-c", WORK, host.socket().to_str().unwrap()]);
-            kill_after(&mut client, 60_000 + random(60_000));
+            kill_after(&mut worker(&host, round % 2 == 1), 60_000 + random(60_000));
             let left = before.left_after(&[], Duration::from_secs(5)).unwrap();
             assert!(left.is_empty(), "round {round}: {left:?}");
         }
@@ -104,8 +153,7 @@ fn s26_killing_the_host_at_any_moment_leaves_nothing_after_it_started_again() {
         let before = Machine::look(Processes::All, &[]).unwrap();
         for round in 0..rounds(200, 25) {
             host.start_again();
-            let mut client = std::process::Command::new("python3");
-            client.args(["-c", WORK, host.socket().to_str().unwrap()]);
+            let mut client = worker(&host, round % 2 == 1);
             let mut client = client.stderr(Stdio::null()).spawn().unwrap();
             std::thread::sleep(Duration::from_micros(60_000 + random(60_000)));
             host.kill();
@@ -123,8 +171,12 @@ fn s26_killing_the_host_at_any_moment_leaves_nothing_after_it_started_again() {
 fn wait_for_none(host: &Host, round: usize) {
     let start = Instant::now();
     loop {
-        let list = host.connect().call("subcontainer.list", json!({}))["subcontainers"].clone();
-        if list == json!([]) {
+        let mut rpc = host.connect();
+        let list = json!([
+            rpc.call("subcontainer.list", json!({}))["subcontainers"],
+            rpc.call("sandbox.list", json!({}))["sandboxes"],
+        ]);
+        if list == json!([[], []]) {
             return;
         }
         assert!(start.elapsed() < Duration::from_secs(5), "round {round}: {list}");

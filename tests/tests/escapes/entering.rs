@@ -11,7 +11,7 @@ use tests::rpc::bytes;
 use tests::terminal::Terminal;
 use tests::{Cli, Host, attacks, eventually, isolated};
 
-use super::rig::{Arena, DOORS, Door, GUARDED, KINDS, Kind, MARKER, Said, naive_tree, plant_link};
+use super::rig::{Arena, DOORS, Door, GUARDED, KINDS, Kind, MARKER, Said, bare, naive_tree, plant_link};
 
 #[test]
 fn s6_cve_2019_5736_nothing_that_enters_is_opened_for_writing_or_leaves_a_way_out() {
@@ -33,11 +33,7 @@ fn hunt(kind: &Kind) {
     let host = Host::on(Cli::at(&own, data.path()));
     let mut rpc = host.connect();
     let make = |rpc: &mut tests::Rpc| {
-        let mut params = json!({"imageId": "busybox", "throwaway": true});
-        for name in kind.create {
-            params[name] = json!(true);
-        }
-        let guid = rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned();
+        let guid = kind.create(rpc, &json!({}));
         let tree = data.path().join("subcontainers").join(&guid);
         fs::copy(attacks::program(), tree.join("attacks")).unwrap();
         fs::write(tree.join("script"), "#!/proc/self/exe\n").unwrap();
@@ -91,7 +87,7 @@ fn hunt(kind: &Kind) {
     }
     // The control: a program that enters as it is, and is told to execute itself.
     let controls: &[(&Value, bool)] =
-        if kind.create.is_empty() { &[(&hunters[0], true), (&hunters[1], false)] } else { &[] };
+        if kind.name == KINDS[0].name { &[(&hunters[0], true), (&hunters[1], false)] } else { &[] };
     let (guid, _) = make(&mut rpc);
     let naive = PathBuf::from("/tmp/naive");
     for (hunter, overwritten) in controls {
@@ -300,5 +296,30 @@ fn s6_environment_directory_terminal_and_descriptors_are_not_inherited() {
             assert!(said.lines.iter().any(|line| line.contains(what)), "the control fails: {what}: {said:?}");
         }
         fs::remove_dir("/tmp/elsewhere").unwrap();
+    });
+}
+
+#[test]
+fn s6_our_init_is_not_changed_for_other_containers() {
+    isolated(|| {
+        let arena = Arena::new();
+        for kind in KINDS {
+            let mut rpc = arena.host.connect();
+            let guid = arena.rootfs(&mut rpc, kind);
+            rpc.call("subcontainer.launch", GUARDED.launch(&guid, kind));
+            // One file in memory is the first program of every container of the host's.
+            let said = rpc.output(&guid, &["/attacks", "change-mask", "/proc/1/exe"]);
+            Said::read(kind.name, &said, "").all_refused();
+            let other = arena.rootfs(&mut rpc, kind);
+            rpc.call("subcontainer.launch", GUARDED.launch(&other, kind));
+            assert_eq!(rpc.output(&other, &["echo", "fine"]), "fine\n");
+            for guid in [guid, other] {
+                rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+            }
+        }
+        // A program of the outside's, by somebody in its namespaces.
+        fs::copy(attacks::program(), "/tmp/program").unwrap();
+        bare(&["change-mask", "/tmp/program"]).all_worked();
+        fs::remove_file("/tmp/program").unwrap();
     });
 }

@@ -100,7 +100,7 @@ fn s23_who_takes_every_watch_inside_takes_none_of_another() {
     isolated(|| {
         let arena = Arena::new();
         // They are counted for users. (Without a user namespace, root inside is one with the machine's.)
-        let [_, userns] = KINDS else { panic!("other kinds") };
+        let [_, userns, ..] = KINDS else { panic!("other kinds") };
         let mut rpc = arena.host.connect();
         let mut guids = Vec::new();
         for _ in 0..2 {
@@ -134,6 +134,19 @@ fn s23_who_takes_every_watch_inside_takes_none_of_another() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    });
+}
+
+#[test]
+fn s23_who_takes_every_terminal_inside_leaves_some_to_others() {
+    isolated(|| {
+        let arena = Arena::new();
+        Attempt::new(&["take-terminals", "300"]).is_refused(&arena);
+        let script = "mount -t devpts -o newinstance,ptmxmode=666 devpts $R/dev; exec chroot $R /attacks take-terminals 300";
+        naive(|_| (), script).all_worked();
+        // Enough for anybody.
+        let fits = Attempt::new(&["take-terminals", "200"]);
+        fits.through(&arena, Door::Exec, &KINDS[0], &GUARDED).all_worked();
     });
 }
 

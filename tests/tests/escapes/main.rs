@@ -15,9 +15,12 @@
 //! settings    files of the kernel by which it runs a program, or stops
 //! calls       system calls, and files by their numbers
 //! processes   processes outside
+//! networks    the machine and others, from a private network
+//! streams     standard streams of the caller
 //! devices     device nodes, setuid files, terminals
 //! links       links in an image, links and renames while somebody works
 //! exhaustion  what there is not enough of
+//! sandboxes   from one sandbox to another, and who is in one to its init, its others and those on their way in
 //! ```
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +33,10 @@ mod devices;
 mod entering;
 mod exhaustion;
 mod links;
+mod networks;
 mod proc;
 mod processes;
 mod rig;
+mod sandboxes;
 mod settings;
+mod streams;

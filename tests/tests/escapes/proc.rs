@@ -151,7 +151,7 @@ fn s6_cve_2025_52565_a_false_console_draws_no_mount_outside() {
             let exec = ["subcontainer", "exec", "--force-tty", root, "sh", "-c", "tty && readlink /dev/ptmx"];
             assert_eq!(cli.run(exec).ok().out().replace('\r', "").lines().last(), Some("pts/ptmx"));
             assert_eq!(fs::read_to_string(MARKER).unwrap(), "a file outside\n");
-            rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+            arena.destroy(&mut rpc, &guid);
             assert_eq!(mountpoints(), before);
         }
         // The bind of a console by a path: it lands on the file outside.
@@ -239,7 +239,7 @@ fn s6_cve_2019_16884_and_cve_2025_52881_a_false_proc_takes_no_write_of_ours_and_
                 cli.exec(rootfs, &["--force-tty"], &["true"]);
             }
         };
-        let [plain, userns] = KINDS else { panic!("other kinds") };
+        let [plain, userns, ..] = KINDS else { panic!("other kinds") };
         for (door, relaxed, kind) in [
             (Door::Host, GUARDED, plain),
             (Door::Host, GUARDED, userns),
@@ -314,7 +314,7 @@ fn s11_cve_2019_19921_a_link_for_a_mountpoint_of_ours_draws_no_mount_outside() {
             if let Ok(result) = by_host {
                 assert_ne!(result["outcome"], json!({"kind": "exit", "code": 0}), "{name}");
             }
-            rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+            arena.destroy(&mut rpc, &guid);
             assert_eq!(mountpoints(), before, "{name}");
             assert_eq!(fs::read_dir("/tmp/outside").unwrap().count(), 1, "{name}");
         }

@@ -27,37 +27,82 @@ pub(crate) enum Door {
 
 pub(crate) const DOORS: [Door; 3] = [Door::Launch, Door::Exec, Door::Host];
 
-/// A kind of container in which every attempt must fail. A new dimension (user namespaces, a private network) is a
-/// line in [`KINDS`].
+/// A kind of container in which every attempt must fail. A new dimension is a line in [`KINDS`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// Names of parameters of `subcontainer.createFs` that are true.
     pub(crate) create: &'static [&'static str],
+    /// In a sandbox of its own.
+    pub(crate) sandboxed: bool,
     /// For `subcontainer launch`.
     pub(crate) flags: &'static [&'static str],
-    /// The same for `subcontainer.launch`: names of parameters that are true.
-    pub(crate) params: &'static [&'static str],
+    /// The same for `subcontainer.launch`: the mode of its network, if that is not the machine's.
+    pub(crate) network: Option<&'static str>,
 }
 
 pub(crate) const KINDS: &[Kind] = &[
-    Kind { name: "root of the machine", create: &[], flags: &[], params: &[] },
-    Kind { name: "root of a user namespace", create: &["userns"], flags: &[], params: &[] },
+    Kind { name: "root of the machine", create: &[], sandboxed: false, flags: &[], network: None },
+    Kind {
+        name: "root of a user namespace",
+        create: &["userns"],
+        sandboxed: false,
+        flags: &[],
+        network: None,
+    },
+    Kind {
+        name: "root of a private network",
+        create: &["userns"],
+        sandboxed: false,
+        flags: &["--network", "private"],
+        network: Some("private"),
+    },
+    Kind { name: "root in a sandbox", create: &[], sandboxed: true, flags: &[], network: None },
 ];
+
+impl Kind {
+    /// A throw-away rootfs of this kind, over busybox; with these settings, if it is in a sandbox, for that. Both are this
+    /// connection's.
+    pub(crate) fn create(&self, rpc: &mut Rpc, settings: &Value) -> String {
+        self.create_sized(rpc, settings, None)
+    }
+
+    fn create_sized(&self, rpc: &mut Rpc, settings: &Value, size: Option<u64>) -> String {
+        let mut params = json!({"imageId": "busybox", "throwaway": true});
+        if let Some(size) = size {
+            params["rootfsSize"] = json!(size);
+        }
+        for name in self.create {
+            params[name] = json!(true);
+        }
+        if self.sandboxed {
+            let sandbox = rpc.call("sandbox.create", json!({"throwaway": true, "settings": settings}));
+            params["sandbox"] = sandbox["guid"].clone();
+        }
+        rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned()
+    }
+}
 
 /// Guards that are switched off by name.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Relaxed {
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) unconfined: bool,
+    /// The default filter and `socketcall(2)`.
+    pub(crate) socketcall: bool,
     pub(crate) shared_dev_sys: bool,
     /// Without the limits, the network and the size of the attempt.
     pub(crate) unlimited: bool,
 }
 
 /// Nothing.
-pub(crate) const GUARDED: Relaxed =
-    Relaxed { capabilities: &[], unconfined: false, shared_dev_sys: false, unlimited: false };
+pub(crate) const GUARDED: Relaxed = Relaxed {
+    capabilities: &[],
+    unconfined: false,
+    socketcall: false,
+    shared_dev_sys: false,
+    unlimited: false,
+};
 
 /// What `--privileged` of other engines comes to: no filter, and the right to mount.
 pub(crate) const MAY_MOUNT: Relaxed = Relaxed { capabilities: &["SYS_ADMIN"], unconfined: true, ..GUARDED };
@@ -77,6 +122,9 @@ impl Relaxed {
         if self.unconfined {
             flags.extend(["--seccomp", "unconfined"]);
         }
+        if self.socketcall {
+            flags.extend(["--seccomp", "socketcall"]);
+        }
         if self.shared_dev_sys {
             flags.push("--shared-dev-sys");
         }
@@ -84,14 +132,18 @@ impl Relaxed {
     }
 
     pub(crate) fn launch(&self, guid: &str, kind: &Kind) -> Value {
-        let seccomp = if self.unconfined { "unconfined" } else { "default" };
+        let seccomp = match (self.unconfined, self.socketcall) {
+            (true, _) => "unconfined",
+            (_, true) => "socketcall",
+            _ => "default",
+        };
         let mut params = json!({
             "guid": guid,
             "sharedDevSys": self.shared_dev_sys,
             "privileges": {"capAdd": self.capabilities, "seccomp": seccomp},
         });
-        for name in kind.params {
-            params[name] = json!(true);
+        if let Some(mode) = kind.network {
+            params["network"] = json!({"mode": mode});
         }
         params
     }
@@ -150,21 +202,23 @@ impl Arena {
 
     /// A rootfs with the attacks in it, owned by this connection.
     pub(crate) fn rootfs(&self, rpc: &mut Rpc, kind: &Kind) -> String {
-        self.rootfs_of(rpc, kind, None)
+        self.rootfs_with(rpc, kind, &json!({}), None)
     }
 
-    /// The same, with a size.
-    fn rootfs_of(&self, rpc: &mut Rpc, kind: &Kind, size: Option<u64>) -> String {
-        let mut params = json!({"imageId": "busybox", "throwaway": true});
-        if let Some(size) = size {
-            params["rootfsSize"] = json!(size);
-        }
-        for name in kind.create {
-            params[name] = json!(true);
-        }
-        let guid = rpc.call("subcontainer.createFs", params)["guid"].as_str().unwrap().to_owned();
+    /// As [`Arena::rootfs`], with a size; in a sandbox with these settings if its kind is that.
+    fn rootfs_with(&self, rpc: &mut Rpc, kind: &Kind, settings: &Value, size: Option<u64>) -> String {
+        let guid = kind.create_sized(rpc, settings, size);
         fs::copy(attacks::program(), self.path(&guid).join("attacks")).unwrap();
         guid
+    }
+
+    /// Destroys a rootfs, and the sandbox that it is in.
+    pub(crate) fn destroy(&self, rpc: &mut Rpc, guid: &str) {
+        let sandbox = rpc.call("subcontainer.inspect", json!({"guid": guid}))["sandbox"].clone();
+        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+        if sandbox.is_string() {
+            rpc.call("sandbox.destroy", json!({"guid": sandbox}));
+        }
     }
 
     /// What the test has made in a rootfs becomes its root's, with all beneath.
@@ -270,7 +324,17 @@ impl<'a> Attempt<'a> {
     #[track_caller]
     pub(crate) fn through(&self, arena: &Arena, door: Door, kind: &Kind, relaxed: &Relaxed) -> Said {
         let mut rpc = arena.host.connect();
-        let guid = arena.rootfs_of(&mut rpc, kind, self.size.filter(|_| !relaxed.unlimited));
+        let limits = if relaxed.unlimited { &[] } else { self.limits };
+        let network = self.network.filter(|_| !relaxed.unlimited);
+        let mut settings = json!({});
+        for limit in limits {
+            settings["limits"][limit.2] = json!(limit.3);
+        }
+        if let Some(mode) = network {
+            settings["network"] = json!({"mode": mode});
+        }
+        let size = self.size.filter(|_| !relaxed.unlimited);
+        let guid = arena.rootfs_with(&mut rpc, kind, &settings, size);
         let path = arena.path(&guid);
         (self.prepare)(&path);
         for mount in &self.mounts {
@@ -280,11 +344,13 @@ impl<'a> Attempt<'a> {
         let path = path.to_str().unwrap();
         let user: Vec<&str> = self.user.iter().flat_map(|user| ["--user", *user]).collect();
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
-        let limits = if relaxed.unlimited { &[] } else { self.limits };
-        let network = self.network.filter(|_| !relaxed.unlimited);
-        let mut limit_flags: Vec<&str> = limits.iter().flat_map(|limit| [limit.0, limit.1]).collect();
-        limit_flags.extend(network.iter().flat_map(|mode| ["--network", *mode]));
-        let launch = [&["subcontainer", "launch"], kind.flags, &relaxed.flags(), &limit_flags].concat();
+        let mut limit_flags: Vec<&str> = Vec::new();
+        if !kind.sandboxed {
+            limit_flags.extend(limits.iter().flat_map(|limit| [limit.0, limit.1]));
+            limit_flags.extend(network.iter().flat_map(|mode| ["--network", *mode]));
+        }
+        let of_kind = if network.is_some() { &[] } else { kind.flags };
+        let launch = [&["subcontainer", "launch"], of_kind, &relaxed.flags(), &limit_flags].concat();
         let cli = arena.host.cli();
         let said = match door {
             Door::Launch => {
@@ -300,11 +366,8 @@ impl<'a> Attempt<'a> {
             }
             Door::Host => {
                 let mut params = relaxed.launch(&guid, kind);
-                for limit in limits {
-                    params["limits"][limit.2] = json!(limit.3);
-                }
-                if let Some(mode) = network {
-                    params["network"] = json!({"mode": mode});
+                if !kind.sandboxed {
+                    params.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
                 }
                 rpc.call("subcontainer.launch", params);
                 let options = self.user.map_or(json!({}), |user| json!({"user": user}));
@@ -314,7 +377,7 @@ impl<'a> Attempt<'a> {
                 Said::read(at, &text("stdout"), &text("stderr"))
             }
         };
-        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+        arena.destroy(&mut rpc, &guid);
         said
     }
 }

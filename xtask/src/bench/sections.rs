@@ -296,6 +296,12 @@ pub(super) fn stdout(lab: &Lab, report: &mut Report) -> Result<()> {
         let figures = race(pace, contestants);
         let rate = 1.0 / ratio(&figures, "SDK", "floor");
         report.bar(Bar::at_least("1 GiB of stdout to the SDK against the unrelayed rate", 0.5, rate));
+        let rate = 1.0 / ratio(&figures, "start-container subcontainer exec", "floor");
+        report.bar(Bar::at_least(
+            "1 GiB of stdout to a pipe, by CLI, against the unrelayed rate",
+            0.95,
+            rate,
+        ));
         report.table(Table::times("1 GiB of stdout (ms)", figures, "floor: unrelayed"));
         Ok(())
     })

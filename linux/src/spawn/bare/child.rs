@@ -1,5 +1,7 @@
 //! The child of a script: the clone, and all that it does until `execve`.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use super::script::{self, Flat, NONE, credentials, op};
 use super::talk::Talk;
 use super::{Result, nr, raw, tree};
@@ -47,6 +49,7 @@ struct Child {
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
+const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -57,24 +60,61 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// # Safety
 /// The stack in `args` is of at least 16 KiB and nobody uses it; all signals are blocked.
 pub unsafe fn vfork(script: Flat, mut args: raw::CloneArgs, report: &mut Report) -> Result<usize> {
-    args.flags |= script.word(script::NAMESPACES) | CLONE_CLEAR_SIGHAND | CLONE_VM | CLONE_VFORK;
-    let cgroup = script.word(script::CGROUP);
-    if cgroup != NONE {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup;
-    }
+    prepare(script, &mut args);
+    args.flags |= CLONE_VFORK;
     let mut child = Child { script, report };
     // SAFETY: `run` reads `child`, which outlives the suspension, and writes only `report`, which nobody else uses.
     unsafe { raw::clone3(&args, run, (&raw mut child).cast()) }
 }
 
+fn prepare(script: Flat, args: &mut raw::CloneArgs) {
+    args.flags |= script.word(script::NAMESPACES) | CLONE_CLEAR_SIGHAND | CLONE_VM;
+    let cgroup = script.word(script::CGROUP);
+    if cgroup != NONE {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup;
+    }
+}
+
+/// As [`vfork`], but this thread is not suspended: as long as the child is on its way, it calls `meanwhile` every 20
+/// milliseconds. So who starts something that may be held on its way can see whether that is still wanted.
+///
+/// The kernel sets a word to zero when the child gets other memory or ends, and wakes who waits for that
+/// (`CLONE_CHILD_CLEARTID`, `set_tid_address(2)`).
+///
+/// # Safety
+/// As [`vfork`]; and `meanwhile` does not return from here by any other way, nor touches the script.
+pub unsafe fn start(
+    script: Flat,
+    mut args: raw::CloneArgs,
+    report: &mut Report,
+    mut meanwhile: impl FnMut(),
+) -> Result<usize> {
+    const FUTEX_WAIT: usize = 0;
+    const TURN: [usize; 2] = [0, 20_000_000];
+    prepare(script, &mut args);
+    let under_way = AtomicU32::new(1);
+    args.flags |= CLONE_CHILD_CLEARTID;
+    args.child_tid = under_way.as_ptr() as u64;
+    let mut child = Child { script, report };
+    // SAFETY: `run` reads `child` and writes only `report`; both are here until the kernel has said that it is done.
+    let pid = unsafe { raw::clone3(&args, run, (&raw mut child).cast()) }?;
+    while under_way.load(Ordering::Acquire) != 0 {
+        let wait = [under_way.as_ptr() as usize, FUTEX_WAIT, 1, TURN.as_ptr() as usize, 0, 0];
+        if sys(nr::FUTEX, wait) == Err(ETIMEDOUT) {
+            meanwhile();
+        }
+    }
+    Ok(pid)
+}
+
 /// The child's whole life until `execve`.
 unsafe extern "C" fn run(argument: *mut u8) -> i32 {
-    // SAFETY: `vfork` passes a `Child` that lives until the parent resumes.
+    // SAFETY: `vfork` and `start` pass a `Child` that lives until the parent goes on.
     let child = unsafe { &*argument.cast::<Child>() };
     let mut talk = Talk { report: NONE, listener: NONE };
     let report = apply(child.script, &mut talk);
-    // SAFETY: `report` is valid and the parent is suspended. Volatile, since the compiler sees no reader.
+    // SAFETY: `report` is valid and the parent waits. Volatile, since the compiler sees no reader.
     unsafe { core::ptr::write_volatile(child.report, report) };
     1
 }
@@ -153,6 +193,7 @@ const TIOCSCTTY: usize = 0x540e;
 const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
 const PR_SET_PDEATHSIG: usize = 1;
 
+const ETIMEDOUT: i32 = 110;
 pub(super) const ENOENT: i32 = 2;
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
@@ -418,6 +459,13 @@ fn mask(script: Flat, path: usize) -> Result<()> {
     // Only a mount of the caller's own namespace can be cloned, so the parent cannot have opened it.
     let null = c"/dev/null".as_ptr() as usize;
     let clone = Raw(sys(nr::OPEN_TREE, [AT_FDCWD, null, OPEN_TREE_CLONE | CLOEXEC])?);
+    // It is the machine's own: its mode and owner are not for those inside to change.
+    set_attributes(
+        clone.0,
+        c"".as_ptr() as usize,
+        AT_EMPTY_PATH,
+        &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE },
+    )?;
     move_mount(clone.0, target.0)
 }
 

@@ -44,6 +44,7 @@ numbers! {
     UMOUNT2 166 39
     SETHOSTNAME 170 161
     SETDOMAINNAME 171 162
+    FUTEX 202 98
     SCHED_SETAFFINITY 203 122
     EXIT_GROUP 231 94
     SET_MEMPOLICY 238 237
@@ -57,6 +58,7 @@ numbers! {
     SYMLINKAT 266 36
     FCHMODAT 268 53
     FACCESSAT 269 48
+    PPOLL 271 73
     UNSHARE 272 97
     ACCEPT4 288 242
     DUP3 292 24
@@ -90,7 +92,7 @@ fn numbers_are_those_of_libc() {
         FCNTL SYS_fcntl  CHDIR SYS_chdir  UMASK SYS_umask  SETSID SYS_setsid  SETGROUPS SYS_setgroups
         SETRESUID SYS_setresuid  SETRESGID SYS_setresgid  CAPSET SYS_capset
         RT_SIGTIMEDWAIT SYS_rt_sigtimedwait  PIVOT_ROOT SYS_pivot_root  PRCTL SYS_prctl
-        UMOUNT2 SYS_umount2  SETHOSTNAME SYS_sethostname  EXIT_GROUP SYS_exit_group  KEYCTL SYS_keyctl
+        UMOUNT2 SYS_umount2  SETHOSTNAME SYS_sethostname  EXIT_GROUP SYS_exit_group  FUTEX SYS_futex  PPOLL SYS_ppoll  KEYCTL SYS_keyctl
         UNLINKAT SYS_unlinkat  UNSHARE SYS_unshare  DUP3 SYS_dup3  PRLIMIT64 SYS_prlimit64  SETNS SYS_setns  SECCOMP SYS_seccomp
         EXECVEAT SYS_execveat  STATX SYS_statx  OPEN_TREE SYS_open_tree  MOVE_MOUNT SYS_move_mount
         FSOPEN SYS_fsopen  FSCONFIG SYS_fsconfig  FSMOUNT SYS_fsmount  CLONE3 SYS_clone3

@@ -61,7 +61,7 @@ pub struct CloneArgs {
     pub flags: u64,
     /// Where a descriptor on the child goes (`CLONE_PIDFD`).
     pub pidfd: u64,
-    /// Unused.
+    /// The word that is set to zero when the child has gone its own way (`CLONE_CHILD_CLEARTID`).
     pub child_tid: u64,
     /// Unused.
     pub parent_tid: u64,
@@ -81,12 +81,12 @@ pub struct CloneArgs {
     pub cgroup: u64,
 }
 
-/// `clone3(2)` with `CLONE_VM | CLONE_VFORK` onto another stack, where the child calls `entry(argument)` and, should
+/// `clone3(2)` with `CLONE_VM` onto another stack, where the child calls `entry(argument)` and, should
 /// that return, exits with its result. Returns the child's id.
 ///
 /// # Safety
-/// The stack in `args` is writable and large enough for `entry`; `entry` touches no memory that the suspended
-/// parent's other threads use without synchronisation.
+/// The stack in `args` is writable and large enough for `entry`; `entry` touches no memory that the parent's
+/// threads use without synchronisation.
 pub unsafe fn clone3(
     args: &CloneArgs,
     entry: unsafe extern "C" fn(*mut u8) -> i32,

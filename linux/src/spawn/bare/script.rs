@@ -39,14 +39,16 @@ pub const ENVP: usize = 13;
 pub const OPS: usize = 15;
 /// Place and number of the steps after descriptors are closed.
 pub const CLOSED_OPS: usize = 17;
+/// The process beneath whose pid namespace the child's is made, or [`NONE`]. For whoever can do that.
+pub const ABOVE: usize = 19;
 /// Place and number of the steps that whoever clones the child takes before it does.
-pub const BEFORE: usize = 19;
+pub const BEFORE: usize = 20;
 /// The socket that a child of its own memory speaks through, or [`NONE`].
-pub const REPORT: usize = 21;
+pub const REPORT: usize = 22;
 /// The socket that such a child waits on to be started, or [`NONE`].
-pub const LISTENER: usize = 22;
+pub const LISTENER: usize = 23;
 /// Words of the header.
-pub const HEADER: usize = 23;
+pub const HEADER: usize = 24;
 
 /// What a step is; its arguments behind the arrow.
 pub mod op {

@@ -177,6 +177,49 @@ fn s9_stopping_everything_inside_does_not_stop_a_time_limit_or_a_kill() {
 }
 
 #[test]
+fn s9_a_command_that_is_held_on_its_way_in_ends_with_its_killed_caller() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let guid = rpc.create_fs("busybox");
+        rpc.call("subcontainer.launch", json!({"guid": guid}));
+        let stop = ["sh", "-c", "while :; do kill -STOP -1; touch /round; done"];
+        rpc.send("subcontainer.exec", json!({"guid": guid, "command": stop}));
+        let tree = rootfs(&host, &guid);
+        eventually("it stops", || tree.join("round").exists());
+        // Guards, and what shares a guard's memory still; of these, those that are stopped.
+        let guards = || -> (usize, usize) {
+            let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+            let is_guard = |path: &PathBuf| {
+                fs::read(path.join("cmdline")).is_ok_and(|text| text.starts_with(b"start-container-guard"))
+            };
+            let states =
+                all.filter(is_guard).map(|path| fs::read_to_string(path.join("stat")).unwrap_or_default());
+            let states: Vec<_> = states.collect();
+            (states.len(), states.iter().filter(|stat| stat.contains(") T ")).count())
+        };
+        let mut held = 0;
+        let path = tree.to_str().unwrap();
+        for _ in 0..20 {
+            let exec = || host.cli().command(["subcontainer", "exec", path, "true"]).spawn().unwrap();
+            let mut callers: Vec<_> = (0..10).map(|_| exec()).collect();
+            std::thread::sleep(Duration::from_millis(300));
+            held += guards().1;
+            for caller in &mut callers {
+                caller.kill().unwrap();
+                caller.wait().unwrap();
+            }
+            eventually("all that they had started has ended", || guards().0 == 0);
+            if held > 0 {
+                break;
+            }
+        }
+        assert!(held > 0, "nothing was ever held on its way");
+        destroy(&mut rpc, &guid);
+    });
+}
+
+#[test]
 fn s8_signals_have_their_usual_meaning_inside() {
     isolated(|| {
         let host = Host::with_busybox();

@@ -39,6 +39,7 @@ mod group;
 mod limits;
 mod list;
 mod machine;
+pub mod oci;
 mod oom;
 mod plan;
 mod stats;

@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::{dir, list};
 
-mod parse;
+pub(crate) mod parse;
 
 /// What this machine has.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 //! start-container-init N CANDIDATE{N} ARG...    runs the first CANDIDATE that exists with ARG... as its arguments,
 //!                                               forwards signals to it, ends as it ends (128 + signal)
 //! start-container-guard NAME WORDS              starts a process and outlives its caller: see `guard`
+//! start-container-starter WORDS                 starts a process that waits: see `starter`
 //! ```
 //!
 //! With a command, descriptor 3 is a pipe: the errno of a failed `execve` is written to it as one byte, and its
@@ -32,6 +33,7 @@ global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x0, sp", "bl {main}
 #[allow(dead_code, reason = "the other program that this is compiled into uses the rest")]
 mod bare;
 mod guard;
+mod starter;
 
 use bare::{nr, raw};
 
@@ -67,6 +69,7 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
     let first = unsafe { sys(nr::GETPID, []) } == 1;
     match argc {
         _ if first => {}
+        2 => unsafe { starter::main(decimal(*argv.add(1) as *const u8)) },
         3 => unsafe { guard::main(*argv.add(1), decimal(*argv.add(2) as *const u8)) },
         // Somebody's `/proc/self/exe` on the way into a container.
         _ => exit(127),

@@ -28,6 +28,7 @@
 
 mod sys;
 
+pub mod bpf;
 pub mod caps;
 pub mod errno;
 pub mod fsids;

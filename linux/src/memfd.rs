@@ -30,7 +30,7 @@ pub fn memfd_sealed(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// `ENOMEM`, `EMFILE`.
-pub(crate) fn memfd(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
+pub fn memfd(name: &CStr, bytes: &[u8]) -> Result<OwnedFd> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
     write_all(&file, bytes)?;
     Ok(file)

@@ -7,12 +7,24 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_uint};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::io::{Errno, Result};
 use rustix::thread::UnshareFlags;
 
 use crate::sys::check;
+
+/// A copy of a descriptor that this process was started with, by its number.
+///
+/// `fcntl(F_DUPFD_CLOEXEC)`; what is open at that number stays whoever's it is.
+///
+/// # Errors
+/// `EBADF` when nothing is open there.
+pub fn inherited(number: u32) -> Result<OwnedFd> {
+    let number = i32::try_from(number).map_err(|_| Errno::BADF)?;
+    // SAFETY: a copy is made; no owner in this process loses his.
+    crate::sys::owned(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }.into())
+}
 
 /// Marks every descriptor from `first` on as close-on-exec.
 ///

@@ -29,7 +29,7 @@ const _: () = assert!(align_of::<Instruction>() == align_of::<libc::sock_filter>
 /// The most instructions the kernel takes in one filter: `BPF_MAXINSNS`.
 pub const MOST_INSTRUCTIONS: usize = 4096;
 
-/// The flags of `seccomp(2)` that a filter without a listener can have.
+/// The flags of `seccomp(2)`.
 pub mod flag {
     /// `SECCOMP_FILTER_FLAG_TSYNC`: every thread of the process gets the filter.
     pub const TSYNC: u32 = 1 << 0;
@@ -38,6 +38,11 @@ pub mod flag {
     /// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: no speculative store bypass mitigation (Linux 4.17; since 5.16 a filter
     /// brings none by default).
     pub const SPEC_ALLOW: u32 = 1 << 2;
+    /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: a descriptor on which an agent answers (Linux 5.0). Only for a child that
+    /// [`crate::spawn::apart`] starts.
+    pub const NEW_LISTENER: u32 = 1 << 3;
+    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`: who waits for the agent can be interrupted only to be killed (Linux 5.19).
+    pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 }
 
 /// Puts a filter on the calling thread, for ever: it is inherited by `clone` and `execve`, and filters only add up.

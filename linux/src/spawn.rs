@@ -33,13 +33,14 @@ use flat::Descriptors;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+pub mod apart;
 #[allow(dead_code, unreachable_pub, reason = "compiled into another program, too, which uses the rest")]
 pub(crate) mod bare;
 mod clone;
 mod flat;
 mod ops;
 
-pub use ops::{Capabilities, Credentials, Mounted, Op};
+pub use ops::{Call, Capabilities, Credentials, Mounted, Op, SchedulerAttributes, TreeOp};
 
 /// Namespaces that the child gets anew, as `clone(2)` numbers them.
 pub mod new {
@@ -57,6 +58,8 @@ pub mod new {
     pub const PID: u64 = 0x2000_0000;
     /// Network.
     pub const NET: u64 = 0x4000_0000;
+    /// Clocks: to join, or for the next children of whoever makes it.
+    pub const TIME: u64 = 0x80;
 }
 
 /// The program that a script ends in.
@@ -163,7 +166,7 @@ pub fn spawn(script: &Script) -> Result<Spawned, SpawnError> {
         return Err(SpawnError { step: FailedStep::Clone, errno: Errno::INVAL });
     }
     let mut descriptors = Descriptors::Here(Vec::new());
-    let mut words = flat::encode(script, &mut descriptors).map_err(SpawnError::descriptors)?;
+    let mut words = flat::encode(script, None, &mut descriptors).map_err(SpawnError::descriptors)?;
     // SAFETY: `encode` returns a whole script, not relocated yet, and it is ours alone.
     unsafe { relocate(words.as_mut_ptr()) };
     // SAFETY: the words are there until after the child has become its program.
@@ -225,7 +228,7 @@ pub struct Starting<'a> {
 pub fn start_through<'a>(script: &'a Script, through: &Through) -> Result<Starting<'a>, SpawnError> {
     let first = 3 + through.keep.len() as u64 + 2;
     let mut descriptors = Descriptors::From(first, Vec::new());
-    let words = flat::encode(script, &mut descriptors).map_err(SpawnError::descriptors)?;
+    let words = flat::encode(script, None, &mut descriptors).map_err(SpawnError::descriptors)?;
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let file = crate::memfd::memfd(c"script", &bytes).map_err(SpawnError::descriptors)?;
     let (report, writes) =

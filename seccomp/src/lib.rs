@@ -58,4 +58,4 @@ pub use abi::Abi;
 pub use default::{Comparison, For, GROUPS, Group, REFUSED, Refused, When, default_profile, default_program};
 pub use error::Error;
 pub use json::from_json;
-pub use program::{Program, compile, compile_for};
+pub use program::{Program, compile, compile_for, compile_for_agent};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use linux::seccomp::{Instruction, MOST_INSTRUCTIONS, flag};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag as Flag};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag as Flag};
 
 use crate::{Abi, Error, rules, tree};
 
@@ -81,18 +81,58 @@ pub fn compile(filter: &LinuxSeccomp) -> Result<Program, Error> {
     compile_for(filter, Abi::NATIVE)
 }
 
+/// As [`compile`], for a process whose maker gives an agent the listener: calls may be asked about
+/// (`SCMP_ACT_NOTIFY`), and then the flags ask the kernel for that.
+///
+/// # Errors
+/// As [`compile`]; and [`Error::Notify`] for what the process and its maker do before the agent is there, and without a
+/// listener path.
+pub fn compile_for_agent(filter: &LinuxSeccomp) -> Result<Program, Error> {
+    let asks = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let rules = || filter.syscalls().iter().flatten().filter(|rule| asks(rule.action()));
+    let early = rules().flat_map(|rule| rule.names()).any(|name| matches!(name.as_str(), "read" | "write"));
+    if asks(filter.default_action()) || early {
+        return Err(Error::Notify);
+    }
+    let listens = rules().next().is_some();
+    if listens && filter.listener_path().is_none() {
+        return Err(Error::Notify);
+    }
+    let mut plain = filter.clone();
+    let killable = Flag::SeccompFilterFlagWaitKillableRecv;
+    let mut own = filter.flags().clone().unwrap_or_default();
+    let waits = own.contains(&killable);
+    own.retain(|flag| *flag != killable);
+    plain.set_flags(Some(own));
+    let instructions = tree::program(&rules::resolve(&plain, Abi::NATIVE)?)?;
+    let flags = flags(&plain)?
+        | if listens { flag::NEW_LISTENER } else { 0 }
+        | if listens && waits { flag::WAIT_KILLABLE_RECV } else { 0 };
+    Ok(Program { instructions: instructions.into(), flags })
+}
+
+fn flags(filter: &LinuxSeccomp) -> Result<u32, Error> {
+    filter.flags().iter().flatten().try_fold(0, |flags, &flag| match flag {
+        Flag::SeccompFilterFlagTsync => Ok(flags | flag::TSYNC),
+        Flag::SeccompFilterFlagLog => Ok(flags | flag::LOG),
+        Flag::SeccompFilterFlagSpecAllow => Ok(flags | flag::SPEC_ALLOW),
+        Flag::SeccompFilterFlagWaitKillableRecv => Err(Error::Flag(flag.to_string())),
+    })
+}
+
 /// Compiles a filter for a kernel whose own ABI is `native`, which is always among the architectures. Those that such
 /// a kernel cannot have are left out: a call under one of them never comes.
 ///
 /// # Errors
 /// As [`compile`].
 pub fn compile_for(filter: &LinuxSeccomp, native: Abi) -> Result<Program, Error> {
-    let flags = filter.flags().iter().flatten().try_fold(0, |flags, &flag| match flag {
-        Flag::SeccompFilterFlagTsync => Ok(flags | flag::TSYNC),
-        Flag::SeccompFilterFlagLog => Ok(flags | flag::LOG),
-        Flag::SeccompFilterFlagSpecAllow => Ok(flags | flag::SPEC_ALLOW),
-        Flag::SeccompFilterFlagWaitKillableRecv => Err(Error::Flag(flag.to_string())),
-    })?;
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    if filter.default_action() == notify
+        || filter.syscalls().iter().flatten().any(|rule| rule.action() == notify)
+    {
+        return Err(Error::Notify);
+    }
+    let flags = flags(filter)?;
     let instructions = tree::program(&rules::resolve(filter, native)?)?;
     Ok(Program { instructions: instructions.into(), flags })
 }

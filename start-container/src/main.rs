@@ -12,6 +12,7 @@ mod cli;
 mod engine;
 mod error;
 mod host;
+mod oci;
 mod sealed;
 mod subcontainer;
 

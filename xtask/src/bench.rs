@@ -4,6 +4,7 @@
 //! Owns its own harness, in namespaces and cgroups of its own: what other engines leave behind goes with those.
 //! Never compares numbers of different runs: the speed of a machine may change by half between two minutes.
 
+mod bundles;
 mod import;
 mod lab;
 mod node;
@@ -50,17 +51,20 @@ enum Section {
     Stdout,
     /// An image from an archive.
     Import,
+    /// OCI bundles, by the runtime command line.
+    Bundles,
     /// A whole life with user namespace, limits and private network.
     Contained,
 }
 
-const ALL: [Section; 7] = [
+const ALL: [Section; 8] = [
     Section::Exec,
     Section::Node,
     Section::Cold,
     Section::Idle,
     Section::Stdout,
     Section::Import,
+    Section::Bundles,
     Section::Contained,
 ];
 
@@ -110,6 +114,7 @@ fn measure(options: &Options) -> Result<()> {
             Section::Idle => "200 idle ones",
             Section::Stdout => "1 GiB of output",
             Section::Import => "import of Debian's minbase",
+            Section::Bundles => "OCI bundles",
             Section::Contained => "a whole life, contained",
         });
         let result = match section {
@@ -118,6 +123,7 @@ fn measure(options: &Options) -> Result<()> {
             Section::Cold => sections::cold(&lab, &mut report),
             Section::Idle => sections::idle(&lab, &mut report),
             Section::Stdout => sections::stdout(&lab, &mut report),
+            Section::Bundles => bundles::bundles(&lab, &mut report),
             Section::Import => import::measure(&lab, &mut report),
             Section::Contained => sections::contained(&lab, &mut report),
         };

@@ -194,7 +194,7 @@ timeout 600 /target/debug/deps/escapes --test-threads=1 --show-output ESCAPES 2>
   echo "test the escape suite ... FAILED"
   echo "test result: FAILED. 0 passed; 1 failed; 0 ignored"
 }
-for script in life limits bind; do
+for script in life limits oci bind; do
   echo "guest: $script by command line"
   if sh -eux /$script; then echo "test result: ok. 1 passed; 0 failed; 0 ignored"
   else echo "test $script by command line ... FAILED"; echo "test result: FAILED. 0 passed; 1 failed; 0 ignored"; fi
@@ -273,6 +273,37 @@ wait $leader || true
 sleep 1
 [ "$(cat /proc/self/mountinfo | wc -l) $(find /sys/fs/cgroup -mindepth 1 -type d | wc -l)" = "$before" ]
 [ -z "$(cat /sys/block/loop*/loop/backing_file 2>/dev/null)" ]
+"#;
+
+/// A bundle, where cgroup version 2 is all there is: limits, devices, pause, exec, and nothing left.
+const OCI: &str = r#"
+mkdir -p /bundle/rootfs/bin /bundle/rootfs/etc
+cp /bin/busybox /bundle/rootfs/bin/
+for name in sh sleep cat mknod grep true; do ln -s busybox /bundle/rootfs/bin/$name; done
+cp /etc/passwd /bundle/rootfs/etc/
+cd /bundle
+before="$(cat /proc/self/mountinfo | wc -l) $(find /sys/fs/cgroup -mindepth 1 -type d | wc -l)"
+oci() { start-container oci --root /run/bundles "$@"; }
+oci spec
+sed -i 's/"terminal": true/"terminal": false/; s/^ *"sh"$/"sleep", "1000"/' config.json
+sed -i 's/"resources": {/"resources": {"memory": {"limit": 33554432}, "pids": {"limit": 30},/' config.json
+oci create one </dev/null >/dev/null 2>&1
+oci state one | grep -q '"status": "created"'
+oci start one
+[ "$(oci exec one cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max | tr '\n' ' ')" = "33554432 30 " ]
+[ "$(oci exec one cat /proc/self/cgroup)" = "0::/" ]
+oci exec --cap CAP_MKNOD one sh -c 'mknod /dev/disk b 254 0 && cat /dev/disk' 2>&1 | grep -q 'not permitted'
+oci exec one sh -c 'cat /dev/null && echo > /dev/full' 2>&1 | grep -q 'No space'
+oci update --memory 64m --pids-limit 40 one
+oci events --stats one | grep -q '"limit":67108864'
+oci pause one
+oci state one | grep -q '"status": "paused"'
+oci resume one
+oci exec one sh -c 'x=0123456789abcdef; while :; do x=$x$x; done' && false || [ $? = 137 ]
+oci pause one
+oci delete --force one
+[ "$(cat /proc/self/mountinfo | wc -l) $(find /sys/fs/cgroup -mindepth 1 -type d | wc -l)" = "$before" ]
+[ ! -e /run/bundles ]
 "#;
 
 /// An id-mapped, read-only mount.
@@ -367,6 +398,7 @@ fn disk(directory: &Path, modules: &Path) -> Result<PathBuf> {
     say::output(Command::new("depmod").arg("-b").arg(root.path()).arg(version))?;
     fs::write(root.path().join("life"), LIFE)?;
     fs::write(root.path().join("limits"), LIMITS)?;
+    fs::write(root.path().join("oci"), OCI)?;
     fs::write(root.path().join("bind"), BIND)?;
     fs::copy(busybox::archive(), root.path().join("busybox.tar"))?;
     for (directory, file) in [("images", busybox::archive()), ("escapes", tests::attacks::program())] {

@@ -44,6 +44,14 @@ const TESTS: &[Need] = &[
     // The attacks of the escape suite are C; of libc6-dev, gencat is the program.
     ("gcc", "gcc"),
     ("gencat", "libc6-dev"),
+    // The other OCI runtimes, and engines that drive ours.
+    ("crun", "crun"),
+    ("runc", "runc"),
+    ("podman", "podman"),
+    ("conmon", "conmon"),
+    ("catatonit", "catatonit"),
+    ("containerd", "containerd"),
+    ("script", "bsdutils"),
 ];
 const BENCH: &[Need] = &[
     ("gcc", "gcc"),

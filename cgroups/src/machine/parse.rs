@@ -6,16 +6,16 @@ use crate::controller::Version;
 
 /// A mounted cgroup hierarchy, a line of `/proc/self/mountinfo`.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Mount {
-    pub(super) version: Version,
-    pub(super) device: (u32, u32),
-    pub(super) point: String,
+pub(crate) struct Mount {
+    pub(crate) version: Version,
+    pub(crate) device: (u32, u32),
+    pub(crate) point: String,
     /// Of the file system: in v1 the names of its controllers are among them.
-    pub(super) options: BTreeSet<String>,
+    pub(crate) options: BTreeSet<String>,
 }
 
 /// `proc_pid_mountinfo(5)`: `36 35 98:0 /root /point rw,… shared:1 - type source options`.
-pub(super) fn mounts(mountinfo: &str) -> Vec<Mount> {
+pub(crate) fn mounts(mountinfo: &str) -> Vec<Mount> {
     let line = |line: &str| {
         let (before, after) = line.split_once(" - ")?;
         let mut after = after.split(' ');

@@ -108,11 +108,28 @@ impl Descriptors {
     }
 }
 
+/// The first number that no descriptor of a child has at the end: its streams, those it keeps, its program, and the
+/// two that a child of its own memory speaks through.
+pub(super) fn lowest_free(script: &Script) -> u64 {
+    3 + script.keep.len() as u64 + 3
+}
+
+/// What only a child of its own memory has ([`super::apart`]).
+pub(super) struct Apart<'a> {
+    pub(super) before: &'a [Op],
+    pub(super) report: &'a Arc<OwnedFd>,
+    pub(super) listener: Option<&'a Arc<OwnedFd>>,
+}
+
 /// The words of a script. Lists hold places still: whoever clones the child relocates them.
-pub(super) fn encode(from: &Script, descriptors: &mut Descriptors) -> Result<Vec<u64>, Errno> {
+pub(super) fn encode(
+    from: &Script,
+    apart: Option<&Apart<'_>>,
+    descriptors: &mut Descriptors,
+) -> Result<Vec<u64>, Errno> {
     let mut to = Encoder { words: Vec::with_capacity(1024) };
     to.words(&[script::NONE; script::HEADER]);
-    let lowest_free = 3 + from.keep.len() as u64 + 1;
+    let lowest_free = lowest_free(from);
     to.header(script::NAMESPACES, &[from.namespaces]);
     if let Some(process) = &from.container {
         to.header(script::CONTAINER, &[descriptors.number(process)]);
@@ -143,5 +160,13 @@ pub(super) fn encode(from: &Script, descriptors: &mut Descriptors) -> Result<Vec
     to.strings(script::ENVP, &from.envp);
     to.ops(script::OPS, &from.ops, descriptors);
     to.ops(script::CLOSED_OPS, &from.closed_ops, descriptors);
+    to.header(script::BEFORE, &[0, 0]);
+    if let Some(Apart { before, report, listener }) = apart {
+        to.ops(script::BEFORE, before, descriptors);
+        to.header(script::REPORT, &[descriptors.moved(report, lowest_free, None)?]);
+        if let Some(listener) = listener {
+            to.header(script::LISTENER, &[descriptors.moved(listener, lowest_free, None)?]);
+        }
+    }
     Ok(to.words)
 }

@@ -11,6 +11,12 @@ use super::bare::script::{STEP, credentials, op};
 use super::flat::{Descriptors, Encoder};
 use crate::seccomp::Instruction;
 
+mod call;
+mod tree;
+
+pub use call::{Call, SchedulerAttributes};
+pub use tree::TreeOp;
+
 /// Where a file system in a script comes from.
 #[derive(Clone, Debug)]
 pub enum Mounted {
@@ -137,6 +143,27 @@ pub enum Op {
         /// `SECCOMP_FILTER_FLAG_*`.
         flags: u32,
     },
+    /// A step on the tree that becomes the root.
+    Tree(TreeOp),
+    /// A plain system call.
+    Call(Call),
+    /// Opens a file, by a path as the child sees it then, and writes to it once.
+    WriteFile {
+        /// Which.
+        path: CString,
+        /// What.
+        bytes: Vec<u8>,
+        /// It may be absent.
+        optional: bool,
+    },
+    /// Says that it has come to this point, and waits until it is told to go on. Only of a child that
+    /// [`super::apart`] starts.
+    Sync(u64),
+    /// Says that it is ready, and waits to be started. Only of such a child; belongs to
+    /// [`super::Script::closed_ops`].
+    WaitForStart,
+    /// Fails as the `execve` would if none of the candidates is a file that this user may execute.
+    FindProgram,
 }
 
 impl Op {
@@ -167,12 +194,7 @@ impl Op {
                 [op::MOUNT_TREE, descriptors.number(tree), to.string(target), 0, 0, 0]
             }
             Self::Mount { source: Mounted::New { fs, options, attributes }, target } => {
-                let pairs: Vec<u64> = options
-                    .iter()
-                    .flat_map(|(key, value)| [Some(key), value.as_ref()])
-                    .map(|text| text.map_or(0, |text| to.string(text)))
-                    .collect();
-                let (place, count) = (to.words(&pairs), options.len() as u64);
+                let (place, count) = self::options(to, options);
                 [op::MOUNT_NEW, to.string(fs), place, count, *attributes, to.string(target)]
             }
             Self::Mask { target } => one(op::MASK, to.string(target)),
@@ -192,8 +214,27 @@ impl Op {
                 let words: Vec<u64> = filter.iter().map(instruction).collect();
                 [op::SECCOMP, to.words(&words), words.len() as u64, u64::from(*flags), 0, 0]
             }
+            Self::Tree(step) => step.encode(to, descriptors),
+            Self::Call(call) => call.encode(to),
+            Self::WriteFile { path, bytes, optional } => {
+                let count = bytes.len() as u64;
+                [op::WRITE_FILE, to.string(path), to.bytes(bytes), count, u64::from(*optional), 0]
+            }
+            Self::Sync(point) => one(op::SYNC, *point),
+            Self::WaitForStart => none(op::WAIT),
+            Self::FindProgram => none(op::FIND),
         }
     }
+}
+
+/// Place and number of the options of a file system.
+fn options(to: &mut Encoder, options: &[(CString, Option<CString>)]) -> (u64, u64) {
+    let pairs: Vec<u64> = options
+        .iter()
+        .flat_map(|(key, value)| [Some(key), value.as_ref()])
+        .map(|text| text.map_or(0, |text| to.string(text)))
+        .collect();
+    (to.words(&pairs), options.len() as u64)
 }
 
 /// The eight bytes of an instruction as they lie in memory.
@@ -245,6 +286,12 @@ impl fmt::Display for Op {
             Self::Credentials(c) => write!(f, "become user {}:{}", c.uid, c.gid),
             Self::DeathSignal(_) => f.write_str("set parent death signal"),
             Self::Seccomp { .. } => f.write_str("install seccomp filter"),
+            Self::Tree(step) => step.fmt(f),
+            Self::Call(call) => call.fmt(f),
+            Self::WriteFile { path, .. } => write!(f, "write {}", path.to_string_lossy()),
+            Self::Sync(_) => f.write_str("wait for hooks"),
+            Self::WaitForStart => f.write_str("wait to be started"),
+            Self::FindProgram => f.write_str("find program"),
         }
     }
 }

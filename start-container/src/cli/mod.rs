@@ -87,6 +87,15 @@ enum Command {
     ///
     /// They are pipes for the command, whatever they are for us: a socket, for one, cannot be reopened.
     PipeWrap(pipe_wrap::PipeWrap),
+    /// Run OCI bundles, for podman, containerd and other engines
+    ///
+    /// As a program of its own, by a link named start-container-oci: that is what engines call. See
+    /// `start-container oci --help`.
+    #[command(disable_help_flag = true)]
+    Oci {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        args: Vec<std::ffi::OsString>,
+    },
 }
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/start-container";
@@ -127,6 +136,15 @@ impl Context {
 pub(crate) fn main() -> ExitCode {
     // Whoever ignores it, as some starters of background jobs do, has no children to wait for.
     linux::signal::default_disposition(linux::signal::Signal::CHLD);
+    let mut args = std::env::args_os();
+    let own = args.next().unwrap_or_default();
+    if crate::oci::is_name(Path::new(&own)) {
+        return crate::oci::main(std::env::args_os());
+    }
+    // Not by the parser below: its own options would be taken for ours.
+    if args.next().is_some_and(|first| first == "oci") {
+        return crate::oci::main(std::env::args_os().skip(1));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -147,6 +165,9 @@ pub(crate) fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
         Command::BindMount(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::PipeWrap(command) => command.run(),
+        Command::Oci { args } => {
+            return crate::oci::main(std::iter::once("oci".into()).chain(args));
+        }
     };
     match result {
         Ok(code) => code,

@@ -1,4 +1,4 @@
-//! The one place that prints.
+//! The one place that prints, but for that of the OCI runtime (`oci::log`).
 
 #![allow(
     clippy::print_stdout,

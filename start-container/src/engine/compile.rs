@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use linux::proc::Procfs;
 use linux::spawn::{Capabilities, Credentials, Mounted, Op, Script, new};
-use linux::userns::Extent;
-use oci_spec::runtime::{Capability, LinuxIdMapping, LinuxNamespaceType, Mount, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Process, Spec};
 use protocol::ErrorKind;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -17,6 +16,17 @@ use seccomp::Program;
 
 use super::device;
 use crate::error::{Failure, Result};
+
+pub(crate) mod bundle;
+mod copy_up;
+mod devices;
+pub(crate) mod labels;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
+pub(crate) mod options;
+pub(crate) mod process;
+
+use options::{Options, extents};
 
 const MS_SLAVE: u64 = 1 << 19;
 
@@ -186,16 +196,8 @@ pub(crate) fn join(
 
 /// A namespace with the Spec's id mappings, if it has any.
 fn user_namespace(spec: &Spec) -> Result<Option<OwnedFd>> {
-    let map = |mappings: &Option<Vec<LinuxIdMapping>>| -> Vec<Extent> {
-        let extent = |mapping: &LinuxIdMapping| Extent {
-            inside: mapping.container_id(),
-            outside: mapping.host_id(),
-            count: mapping.size(),
-        };
-        mappings.iter().flatten().map(extent).collect()
-    };
     let Some(linux) = spec.linux().as_ref() else { return Ok(None) };
-    let (uid, gid) = (map(linux.uid_mappings()), map(linux.gid_mappings()));
+    let (uid, gid) = (extents(linux.uid_mappings().as_deref()), extents(linux.gid_mappings().as_deref()));
     if uid.is_empty() && gid.is_empty() {
         return Ok(None);
     }
@@ -207,14 +209,18 @@ fn user_namespace(spec: &Spec) -> Result<Option<OwnedFd>> {
 }
 
 /// Before anything else: what the kernel allows is decided by our own privileges, not those inside.
-fn oom_score(process: &Process) -> Result<Option<Op>> {
+pub(crate) fn oom_score(process: &Process) -> Result<Option<Op>> {
     let Some(score) = process.oom_score_adj() else { return Ok(None) };
     let proc = Procfs::open().map_err(|errno| Failure::kernel("open", "/proc", errno))?;
     Ok(Some(Op::OomScoreAdj { proc: Arc::new(proc.into_root()), score }))
 }
 
 /// What launch and exec share: everything after the namespaces.
-fn command(process: &Process, stdio: [Arc<OwnedFd>; 3], filter: Option<&Program>) -> Result<Script> {
+pub(crate) fn command(
+    process: &Process,
+    stdio: [Arc<OwnedFd>; 3],
+    filter: Option<&Program>,
+) -> Result<Script> {
     let mut closed_ops = Vec::with_capacity(6);
     // Its standard input is the container's by now: that is what becomes the controlling terminal.
     closed_ops.push(Op::Session { controlling_terminal: process.terminal() == Some(true) });
@@ -335,37 +341,9 @@ fn number(capability: Capability) -> u32 {
     }
 }
 
-/// Options of an OCI mount: what `mount(8)` calls attributes, and what the file system itself understands.
-struct Options {
-    attributes: MountAttrFlags,
-    recursive: bool,
-    data: Vec<(String, Option<String>)>,
-}
-
-fn options(mount: &Mount) -> Options {
-    let mut parsed = Options { attributes: MountAttrFlags::empty(), recursive: false, data: Vec::new() };
-    for option in mount.options().iter().flatten() {
-        match option.as_str() {
-            "ro" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
-            "nosuid" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
-            "nodev" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
-            "noexec" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
-            "noatime" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
-            "strictatime" => parsed.attributes |= MountAttrFlags::MOUNT_ATTR_STRICTATIME,
-            "rbind" => parsed.recursive = true,
-            "rw" | "suid" | "dev" | "exec" | "relatime" | "bind" | "rslave" | "slave" | "private"
-            | "rprivate" => {}
-            other => parsed.data.push(match other.split_once('=') {
-                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                None => (other.to_owned(), None),
-            }),
-        }
-    }
-    parsed
-}
-
 fn source(mount: &Mount) -> Result<Mounted> {
-    let options = options(mount);
+    let options = Options::of(mount);
+    let attributes = options.own.set | options.all.set;
     let typ = mount.typ().as_deref().unwrap_or("bind");
     let subject = || format!("{typ} for {}", mount.destination().display());
     let fail = |errno: Errno| Failure::kernel("prepare", subject(), errno);
@@ -384,19 +362,19 @@ fn source(mount: &Mount) -> Result<Mounted> {
                 // What `mount` and `df` show as the device.
                 .chain([Ok((c"source".to_owned(), Some(cstring("mounts", typ)?)))])
                 .collect::<Result<_>>()?,
-            attributes: u64::from(options.attributes.bits()),
+            attributes: u64::from(attributes.bits()),
         }),
         "bind" | "none" | "rbind" => {
             let source = mount.source().as_deref().ok_or_else(|| invalid("mounts.source", &subject()))?;
             let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            if options.recursive {
+            if options.bind == Some(true) {
                 flags |= OpenTreeFlags::AT_RECURSIVE;
             }
             let tree = rustix::mount::open_tree(CWD, source, flags).map_err(fail)?;
             Ok(Mounted::Tree(Arc::new(tree)))
         }
         _ => {
-            let tree = Arc::new(instance(typ, &options).map_err(fail)?);
+            let tree = Arc::new(instance(typ, attributes, &options.data).map_err(fail)?);
             if is_private_dev(mount) {
                 device::populate(&tree)
                     .map_err(|errno| Failure::kernel("create devices in", "/dev", errno))?;
@@ -410,9 +388,13 @@ fn is_private_dev(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("tmpfs") && mount.destination() == Path::new("/dev")
 }
 
-fn instance(typ: &str, options: &Options) -> std::result::Result<OwnedFd, Errno> {
+fn instance(
+    typ: &str,
+    attributes: MountAttrFlags,
+    data: &[(String, Option<String>)],
+) -> std::result::Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen(typ, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in &options.data {
+    for (key, value) in data {
         match value {
             Some(value) => rustix::mount::fsconfig_set_string(context.as_fd(), key, value)?,
             None => rustix::mount::fsconfig_set_flag(context.as_fd(), key)?,
@@ -420,18 +402,38 @@ fn instance(typ: &str, options: &Options) -> std::result::Result<OwnedFd, Errno>
     }
     rustix::mount::fsconfig_set_string(context.as_fd(), "source", typ)?;
     rustix::mount::fsconfig_create(context.as_fd())?;
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, options.attributes)
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// A devpts of its own for a terminal that is opened before the container exists.
-pub(crate) fn devpts(spec: &Spec) -> Result<Option<OwnedFd>> {
+///
+/// `own_ids`: ids in its options are the machine's already.
+pub(crate) fn devpts(spec: &Spec, own_ids: bool) -> Result<Option<OwnedFd>> {
     let Some(mount) = spec.mounts().iter().flatten().find(|mount| mount.typ().as_deref() == Some("devpts"))
     else {
         return Ok(None);
     };
-    instance("devpts", &options(mount))
+    let mut options = Options::of(mount);
+    // The superblock is ours, and so are the ids in its options.
+    let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().as_deref());
+    let extents = extents(mappings);
+    if !own_ids {
+        for (key, value) in &mut options.data {
+            let inside = value.as_deref().and_then(|value| value.parse::<u32>().ok());
+            if let ("gid" | "uid", Some(inside)) = (key.as_str(), inside) {
+                *value = Some(outside(&extents, inside).to_string());
+            }
+        }
+    }
+    instance("devpts", options.own.set | options.all.set, &options.data)
         .map(Some)
         .map_err(|errno| Failure::kernel("prepare devpts for", mount.destination().display(), errno))
+}
+
+/// The machine's id for one inside.
+pub(crate) fn outside(extents: &[linux::userns::Extent], inside: u32) -> u32 {
+    let extent = extents.iter().find(|extent| inside.wrapping_sub(extent.inside) < extent.count);
+    extent.map_or(inside, |extent| extent.outside + (inside - extent.inside))
 }
 
 /// Makes sure that a directory of the rootfs itself is there to mount on. Directories of other mounts (`/dev/pts`)

@@ -31,6 +31,13 @@ pub(crate) fn look_up(root: BorrowedFd<'_>, text: &str) -> Result<User> {
     resolve(text, &read("etc/passwd")?, || read("etc/group"))
 }
 
+/// The name of a user, if the passwd of `root` has one.
+pub(crate) fn name_of(root: BorrowedFd<'_>, uid: u32) -> Option<String> {
+    let passwd = read_file(root, "etc/passwd").ok()?;
+    let mut entries = passwd.lines().filter_map(Entry::parse);
+    entries.find(|entry| entry.uid == uid).map(|entry| entry.name.to_owned())
+}
+
 /// The pure part: what `text` means given the two files. The group file is only read when it matters.
 fn resolve(text: &str, passwd: &str, group_file: impl FnOnce() -> Result<String>) -> Result<User> {
     let (name, group) = match text.split_once(':') {

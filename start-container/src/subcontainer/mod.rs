@@ -592,7 +592,7 @@ impl Machine {
                 .map_err(|errno| Failure::kernel("create working directory", cwd.display(), errno))?;
         }
         let devpts = match launch.io.terminal {
-            Some(_) => compile::devpts(&spec)?.map(Arc::new),
+            Some(_) => compile::devpts(&spec, true)?.map(Arc::new),
             None => None,
         };
         let terminal = match (launch.io.terminal, &devpts) {

@@ -3,7 +3,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::script::{self, Flat, NONE, credentials, op};
-use super::{Result, nr, raw};
+use super::talk::Talk;
+use super::{Result, nr, raw, tree};
 
 /// Where a script stopped. Written by the child; read after it has gone, or has become its program.
 #[repr(C)]
@@ -31,6 +32,14 @@ pub mod stage {
     pub const CLOSED_OP: u64 = 5;
     /// `execve`.
     pub const EXEC: u64 = 6;
+    /// A step of whoever clones, before it does.
+    pub const BEFORE: u64 = 7;
+    /// Nothing has failed: the child waits at a point.
+    pub const SYNC: u64 = 100;
+    /// Nothing has failed: the child waits to be started.
+    pub const READY: u64 = 101;
+    /// Nothing has failed: whoever clones says the child's id.
+    pub const CLONED: u64 = 102;
 }
 
 struct Child {
@@ -103,19 +112,54 @@ pub unsafe fn start(
 unsafe extern "C" fn run(argument: *mut u8) -> i32 {
     // SAFETY: `vfork` and `start` pass a `Child` that lives until the parent goes on.
     let child = unsafe { &*argument.cast::<Child>() };
-    let report = apply(child.script);
+    let mut talk = Talk { report: NONE, listener: NONE };
+    let report = apply(child.script, &mut talk);
     // SAFETY: `report` is valid and the parent waits. Volatile, since the compiler sees no reader.
     unsafe { core::ptr::write_volatile(child.report, report) };
     1
 }
 
-/// Returns only when something has failed.
-fn apply(script: Flat) -> Report {
+/// Clones a child that shares nothing with this process, which has taken the steps before that. Returns its id; what
+/// becomes of it is said through the socket of the script.
+///
+/// # Safety
+/// This process has one thread, and all signals are blocked.
+pub unsafe fn apart(script: Flat) -> core::result::Result<usize, Report> {
+    const CLONE_PARENT: u64 = 0x8000;
     let failed = |stage, step: usize, errno: i32| Report { stage, step: step as u64, errno: errno as u64 };
-    if let Err((i, errno)) = steps(script, script::OPS) {
+    let mut talk = Talk { report: script.word(script::REPORT), listener: script.word(script::LISTENER) };
+    steps(script, script::BEFORE, &mut talk).map_err(|(i, errno)| failed(stage::BEFORE, i, errno))?;
+    let mut args = raw::CloneArgs {
+        flags: script.word(script::NAMESPACES) | CLONE_CLEAR_SIGHAND | CLONE_PARENT,
+        ..raw::CloneArgs::default()
+    };
+    let cgroup = script.word(script::CGROUP);
+    if cgroup != NONE {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup;
+    }
+    // SAFETY: by this function's own contract.
+    match unsafe { raw::fork3(&args) } {
+        Ok(0) => {
+            let report = apply(script, &mut talk);
+            // Whoever asked may be gone.
+            let _ = talk.say(&report);
+            loop {
+                let _ = sys(nr::EXIT_GROUP, [1]);
+            }
+        }
+        Ok(pid) => Ok(pid),
+        Err(errno) => Err(failed(stage::CLONE, 0, errno)),
+    }
+}
+
+/// Returns only when something has failed.
+fn apply(script: Flat, talk: &mut Talk) -> Report {
+    let failed = |stage, step: usize, errno: i32| Report { stage, step: step as u64, errno: errno as u64 };
+    if let Err((i, errno)) = steps(script, script::OPS, talk) {
         return failed(stage::OP, i, errno);
     }
-    let program = match descriptors(script) {
+    let program = match descriptors(script, talk) {
         Ok(program) => program,
         Err(errno) => return failed(stage::DESCRIPTORS, 0, errno),
     };
@@ -123,40 +167,42 @@ fn apply(script: Flat) -> Report {
     if let Err(errno) = default_signals() {
         return failed(stage::DESCRIPTORS, 0, errno);
     }
-    if let Err((i, errno)) = steps(script, script::CLOSED_OPS) {
-        return failed(stage::CLOSED_OP, i, errno);
+    if let Err((i, errno)) = steps(script, script::CLOSED_OPS, talk) {
+        let place = script.word(script::CLOSED_OPS) as usize + i * script::STEP;
+        let what = if script.word(place) == op::FIND { stage::EXEC } else { stage::CLOSED_OP };
+        return failed(what, i, errno);
     }
     failed(stage::EXEC, 0, exec(script, program))
 }
 
-fn steps(script: Flat, header: usize) -> core::result::Result<(), (usize, i32)> {
+fn steps(script: Flat, header: usize, talk: &mut Talk) -> core::result::Result<(), (usize, i32)> {
     let place = script.word(header) as usize;
     for i in 0..script.word(header + 1) as usize {
         let at = place + i * script::STEP;
         let args = [1, 2, 3, 4, 5].map(|n| script.word(at + n));
-        step(script, script.word(at), args).map_err(|errno| (i, errno))?;
+        step(script, script.word(at), args, talk).map_err(|errno| (i, errno))?;
     }
     Ok(())
 }
 
-const AT_FDCWD: usize = -100_isize as usize;
-const AT_EMPTY_PATH: usize = 0x1000;
-const AT_RECURSIVE: usize = 0x8000;
+pub(super) const AT_FDCWD: usize = -100_isize as usize;
+pub(super) const AT_EMPTY_PATH: usize = 0x1000;
+pub(super) const AT_RECURSIVE: usize = 0x8000;
 const MNT_DETACH: usize = 2;
 const TIOCSCTTY: usize = 0x540e;
 const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
 const PR_SET_PDEATHSIG: usize = 1;
 
 const ETIMEDOUT: i32 = 110;
-const ENOENT: i32 = 2;
+pub(super) const ENOENT: i32 = 2;
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
-const ENOTDIR: i32 = 20;
+pub(super) const ENOTDIR: i32 = 20;
 const EINVAL: i32 = 22;
 const ENOSYS: i32 = 38;
 
 /// Applies one step.
-fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Result<()> {
+fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5], talk: &mut Talk) -> Result<()> {
     let number = |word: u64| word as usize;
     let address = |place: u64| script.address(place);
     match what {
@@ -171,9 +217,12 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Result<()> {
                 sys(nr::OPENAT2, [number(a), path, how.as_ptr() as usize, size_of_val(&how)]).map(Raw)?;
             done(nr::WRITE, [file.0, address(b), number(c)])
         }
-        op::ROOT_PROPAGATION => {
-            set_attributes(AT_FDCWD, c"/", AT_RECURSIVE, &MountAttr { propagation: a, ..MountAttr::NONE })
-        }
+        op::ROOT_PROPAGATION => set_attributes(
+            AT_FDCWD,
+            c"/".as_ptr() as usize,
+            AT_RECURSIVE,
+            &MountAttr { propagation: a, ..MountAttr::NONE },
+        ),
         op::CHDIR => done(nr::CHDIR, [address(a)]),
         op::MOUNT_TREE => {
             let target = Raw::open_target(address(b))?;
@@ -186,9 +235,12 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Result<()> {
         }
         op::MASK => mask(script, address(a)),
         op::READ_ONLY => read_only(address(a)),
-        op::READ_ONLY_ROOT => {
-            set_attributes(AT_FDCWD, c".", 0, &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE })
-        }
+        op::READ_ONLY_ROOT => set_attributes(
+            AT_FDCWD,
+            c".".as_ptr() as usize,
+            0,
+            &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE },
+        ),
         op::PIVOT_ROOT => {
             let here = c".".as_ptr() as usize;
             done(nr::PIVOT_ROOT, [here, here])?;
@@ -213,11 +265,56 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Result<()> {
         op::DEATH_SIGNAL => prctl(PR_SET_PDEATHSIG, number(a), 0),
         op::SECCOMP => {
             const SET_MODE_FILTER: usize = 1;
+            const NEW_LISTENER: usize = 1 << 3;
             let program = FilterProgram { length: b as u16, instructions: address(a) };
-            done(nr::SECCOMP, [SET_MODE_FILTER, number(c), &raw const program as usize])
+            let listener = sys(nr::SECCOMP, [SET_MODE_FILTER, number(c), &raw const program as usize])?;
+            if number(c) & NEW_LISTENER == 0 {
+                return Ok(());
+            }
+            // Whoever listens copies it from here for the agent, and answers.
+            let listener = Raw(listener);
+            talk.sync(super::talk::LISTENER | (listener.0 as u64) << 8)
         }
-        _ => Err(EINVAL),
+        op::CALL => {
+            let argument = |n: u64, word| if b & (1 << n) == 0 { number(word) } else { address(word) };
+            done(number(a), [argument(0, c), argument(1, d), argument(2, e)])
+        }
+        op::WRITE_FILE => match write_file(address(a), address(b), number(c)) {
+            Err(ENOENT) if d != 0 => Ok(()),
+            other => other,
+        },
+        op::SYNC => talk.sync(a),
+        op::WAIT => talk.wait(),
+        op::FIND => find(script),
+        _ => tree::step(script, what, [a, b, c, d, e]).unwrap_or(Err(EINVAL)),
     }
+}
+
+fn write_file(path: usize, bytes: usize, count: usize) -> Result<()> {
+    const O_WRONLY: usize = 1;
+    let file = Raw(sys(nr::OPENAT, [AT_FDCWD, path, O_WRONLY | CLOEXEC, 0])?);
+    done(nr::WRITE, [file.0, bytes, count])
+}
+
+/// As [`exec`] would: whether one of the candidates is there, and a file that may be executed.
+fn find(script: Flat) -> Result<()> {
+    const X_OK: usize = 1;
+    let mut found = ENOENT;
+    for candidate in script.list(script::CANDIDATES) {
+        let file = match sys(nr::OPENAT, [AT_FDCWD, candidate as usize, O_PATH | CLOEXEC, 0]) {
+            Err(ENOENT | ENOTDIR) => continue,
+            Err(EACCES) => {
+                found = EACCES;
+                continue;
+            }
+            other => Raw(other?),
+        };
+        if !file.is_dir()? && done(nr::FACCESSAT, [AT_FDCWD, candidate as usize, X_OK]).is_ok() {
+            return Ok(());
+        }
+        found = EACCES;
+    }
+    if script.word(script::CANDIDATES + 1) == 0 { Ok(()) } else { Err(found) }
 }
 
 /// `struct sock_fprog`, linux/filter.h.
@@ -231,8 +328,8 @@ const F_SETFD: usize = 2;
 const FD_CLOEXEC: usize = 1;
 
 /// Standard streams, kept descriptors and the program in their places; everything else closed. Returns where the
-/// program's descriptor went.
-fn descriptors(script: Flat) -> Result<usize> {
+/// program's descriptor went. What the child speaks through stays open until it is its program.
+fn descriptors(script: Flat, talk: &mut Talk) -> Result<usize> {
     let mut next = 0;
     for from in [0, 1, 2].map(|n| script.word(script::STDIO + n)).into_iter().chain(script.list(script::KEEP))
     {
@@ -244,6 +341,13 @@ fn descriptors(script: Flat) -> Result<usize> {
     if from != NONE {
         place(from as usize, program, true)?;
         next += 1;
+    }
+    for own in [&mut talk.report, &mut talk.listener] {
+        if *own != NONE {
+            place(*own as usize, next, true)?;
+            *own = next as u64;
+            next += 1;
+        }
     }
     done(nr::CLOSE_RANGE, [next, u32::MAX as usize, 0])?;
     Ok(program)
@@ -292,30 +396,30 @@ fn default_signals() -> Result<()> {
     done(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, 8])
 }
 
-const CLOEXEC: usize = 0o2_000_000;
-const O_PATH: usize = 0o10_000_000;
-const OPEN_TREE_CLONE: usize = 1;
+pub(super) const CLOEXEC: usize = 0o2_000_000;
+pub(super) const O_PATH: usize = 0o10_000_000;
+pub(super) const OPEN_TREE_CLONE: usize = 1;
 const ATTR_RDONLY: u64 = 1;
 
 /// `struct mount_attr`, linux/mount.h.
 #[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns: u64,
+pub(super) struct MountAttr {
+    pub(super) set: u64,
+    pub(super) clear: u64,
+    pub(super) propagation: u64,
+    pub(super) userns: u64,
 }
 
 impl MountAttr {
-    const NONE: Self = Self { set: 0, clear: 0, propagation: 0, userns: 0 };
+    pub(super) const NONE: Self = Self { set: 0, clear: 0, propagation: 0, userns: 0 };
 }
 
-fn set_attributes(dir: usize, path: &core::ffi::CStr, flags: usize, attributes: &MountAttr) -> Result<()> {
+pub(super) fn set_attributes(dir: usize, path: usize, flags: usize, attributes: &MountAttr) -> Result<()> {
     let pointer = (&raw const *attributes) as usize;
-    done(nr::MOUNT_SETATTR, [dir, path.as_ptr() as usize, flags, pointer, size_of::<MountAttr>()])
+    done(nr::MOUNT_SETATTR, [dir, path, flags, pointer, size_of::<MountAttr>()])
 }
 
-fn move_mount(from: usize, to: usize) -> Result<()> {
+pub(super) fn move_mount(from: usize, to: usize) -> Result<()> {
     const F_EMPTY_PATH: usize = 0x4;
     const T_EMPTY_PATH: usize = 0x40;
     let empty = c"".as_ptr() as usize;
@@ -323,7 +427,7 @@ fn move_mount(from: usize, to: usize) -> Result<()> {
 }
 
 /// `options`: the place of `count` pairs of places.
-fn new_mount(script: Flat, fs: usize, options: u64, count: u64, attributes: u64) -> Result<Raw> {
+pub(super) fn new_mount(script: Flat, fs: usize, options: u64, count: u64, attributes: u64) -> Result<Raw> {
     const FSOPEN_CLOEXEC: usize = 1;
     const FSMOUNT_CLOEXEC: usize = 1;
     const SET_FLAG: usize = 0;
@@ -356,7 +460,12 @@ fn mask(script: Flat, path: usize) -> Result<()> {
     let null = c"/dev/null".as_ptr() as usize;
     let clone = Raw(sys(nr::OPEN_TREE, [AT_FDCWD, null, OPEN_TREE_CLONE | CLOEXEC])?);
     // It is the machine's own: its mode and owner are not for those inside to change.
-    set_attributes(clone.0, c"", AT_EMPTY_PATH, &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE })?;
+    set_attributes(
+        clone.0,
+        c"".as_ptr() as usize,
+        AT_EMPTY_PATH,
+        &MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE },
+    )?;
     move_mount(clone.0, target.0)
 }
 
@@ -368,7 +477,7 @@ fn read_only(path: usize) -> Result<()> {
     let flags = OPEN_TREE_CLONE | CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE;
     let clone = Raw(sys(nr::OPEN_TREE, [target.0, c"".as_ptr() as usize, flags])?);
     let attributes = MountAttr { set: ATTR_RDONLY, ..MountAttr::NONE };
-    set_attributes(clone.0, c"", AT_EMPTY_PATH | AT_RECURSIVE, &attributes)?;
+    set_attributes(clone.0, c"".as_ptr() as usize, AT_EMPTY_PATH | AT_RECURSIVE, &attributes)?;
     move_mount(clone.0, target.0)
 }
 
@@ -430,7 +539,7 @@ fn prctl(option: usize, a: usize, b: usize) -> Result<()> {
 }
 
 /// A descriptor of the child's own, closed when done with.
-struct Raw(usize);
+pub(super) struct Raw(pub(super) usize);
 
 impl Raw {
     /// Opens a relative path beneath the working directory, the new root, following no link: an image whose
@@ -443,7 +552,7 @@ impl Raw {
         sys(nr::OPENAT2, [AT_FDCWD, path, how.as_ptr() as usize, size_of_val(&how)]).map(Self)
     }
 
-    fn is_dir(&self) -> Result<bool> {
+    pub(super) fn is_dir(&self) -> Result<bool> {
         const STATX_TYPE: usize = 1;
         const S_IFMT: u16 = 0o170_000;
         const S_IFDIR: u16 = 0o040_000;
@@ -462,11 +571,11 @@ impl Drop for Raw {
     }
 }
 
-fn done<const N: usize>(number: usize, args: [usize; N]) -> Result<()> {
+pub(super) fn done<const N: usize>(number: usize, args: [usize; N]) -> Result<()> {
     sys(number, args).map(drop)
 }
 
-fn sys<const N: usize>(number: usize, args: [usize; N]) -> Result<usize> {
+pub(super) fn sys<const N: usize>(number: usize, args: [usize; N]) -> Result<usize> {
     // SAFETY: every call in this file passes pointers to live values of the size that the call reads or writes:
     // places of the script, constants, or locals of the calling function.
     unsafe { raw::call(number, args) }

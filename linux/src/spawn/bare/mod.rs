@@ -8,6 +8,8 @@ pub mod child;
 pub mod nr;
 pub mod raw;
 pub mod script;
+pub mod talk;
+mod tree;
 
 /// A failed call: the kernel's number of the error.
 pub type Result<T> = core::result::Result<T, i32>;

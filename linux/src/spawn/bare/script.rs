@@ -2,7 +2,7 @@
 //! they lie in memory.
 //!
 //! ```text
-//! word 0…19    the header: see the constants
+//! word 0…23    the header: see the constants
 //! then         steps (six words each: what, and five arguments), lists, and strings that end in a zero byte
 //! ```
 //! Places in it are counted in words from its beginning. Only the lists that `execve` reads hold addresses, which
@@ -41,8 +41,14 @@ pub const OPS: usize = 15;
 pub const CLOSED_OPS: usize = 17;
 /// The process beneath whose pid namespace the child's is made, or [`NONE`]. For whoever can do that.
 pub const ABOVE: usize = 19;
+/// Place and number of the steps that whoever clones the child takes before it does.
+pub const BEFORE: usize = 20;
+/// The socket that a child of its own memory speaks through, or [`NONE`].
+pub const REPORT: usize = 22;
+/// The socket that such a child waits on to be started, or [`NONE`].
+pub const LISTENER: usize = 23;
 /// Words of the header.
-pub const HEADER: usize = 20;
+pub const HEADER: usize = 24;
 
 /// What a step is; its arguments behind the arrow.
 pub mod op {
@@ -84,8 +90,47 @@ pub mod op {
     pub const NEW_NAMESPACES: u64 = 18;
     /// → the `tasks` or `cgroup.procs` of a group.
     pub const JOIN_CGROUP: u64 = 19;
+    /// A system call → its number, which of its arguments are places (bits), three arguments.
+    pub const CALL: u64 = 20;
+    /// Opens a file and writes to it → path, bytes, how many, 1 if it may be absent.
+    pub const WRITE_FILE: u64 = 21;
+    /// Says that it is here, and waits for an answer → which point.
+    pub const SYNC: u64 = 22;
+    /// Waits to be started. No argument.
+    pub const WAIT: u64 = 23;
+    /// Looks whether there is something to execute. No argument.
+    pub const FIND: u64 = 24;
     /// → the root of a procfs, text, its length in bytes.
-    pub const OOM_SCORE_ADJ: u64 = 20;
+    pub const OOM_SCORE_ADJ: u64 = 25;
+}
+
+/// Steps that build the tree, see [`super::tree`]. `pairs`: place and number of a list of two places for each part of
+/// a path: the path up to there, and the part.
+pub mod tree {
+    /// → pairs.
+    pub const MAKE_DIR: u64 = 32;
+    /// → pairs.
+    pub const MAKE_FILE: u64 = 33;
+    /// → pairs, mode with type, device, owner.
+    pub const DEVICE: u64 = 34;
+    /// → pairs, what it leads to.
+    pub const SYMLINK: u64 = 35;
+    /// → tree, path, 1 for no links.
+    pub const MOUNT_TREE: u64 = 36;
+    /// → words of the file system, path, 1 for no links.
+    pub const MOUNT_NEW: u64 = 37;
+    /// → from, to.
+    pub const BIND: u64 = 38;
+    /// → path, options (place of one pair) of the tmpfs.
+    pub const MASK: u64 = 39;
+    /// → path.
+    pub const READ_ONLY: u64 = 40;
+    /// → path, 1 for recursive, attributes to set, propagation.
+    pub const ATTRIBUTES: u64 = 41;
+    /// No argument.
+    pub const OWN_ROOT: u64 = 42;
+    /// No argument.
+    pub const MOVE_ROOT: u64 = 43;
 }
 
 /// Words of credentials.

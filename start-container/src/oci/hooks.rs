@@ -1,0 +1,212 @@
+//! Hooks: programs that an engine wants run at points of a container's life, with its state on their standard input.
+//!
+//! Those of the machine (`prestart`, `createRuntime`, `poststart`, `poststop`) are children of this program; those of
+//! the container (`createContainer`, `startContainer`) are started inside it by the engine's own script.
+
+use std::ffi::CString;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use linux::spawn::apart::{self, Word};
+use linux::spawn::{Op, Program, Script};
+use oci_spec::runtime::Hook;
+use protocol::ErrorKind;
+
+use super::exec::Joined;
+use crate::engine::dev_null;
+use crate::engine::guard::Init;
+use crate::error::{Failure, Result};
+
+fn failed(point: &str, index: usize, hook: &Hook) -> Failure {
+    Failure::new(ErrorKind::Invalid, format!("run hooks.{point}[{index}]"), hook.path().display())
+}
+
+fn why(text: impl Into<String>) -> std::io::Error {
+    std::io::Error::other(text.into())
+}
+
+fn check(point: &str, index: usize, hook: &Hook) -> Result<Option<Duration>> {
+    if !hook.path().is_absolute() {
+        return Err(failed(point, index, hook).because(why("the path is not absolute")));
+    }
+    match hook.timeout() {
+        None => Ok(None),
+        Some(seconds @ 1..) => Ok(Some(Duration::from_secs(seconds.unsigned_abs()))),
+        Some(_) => Err(failed(point, index, hook).because(why("the timeout is not greater than zero"))),
+    }
+}
+
+/// Checks what can be seen of hooks before anything is made.
+pub(super) fn check_all(spec: &oci_spec::runtime::Spec) -> Result<()> {
+    for (point, hooks) in all(spec) {
+        for (index, hook) in hooks.iter().enumerate() {
+            check(point, index, hook)?;
+        }
+    }
+    Ok(())
+}
+
+/// Each point's hooks.
+pub(super) fn all(spec: &oci_spec::runtime::Spec) -> Vec<(&'static str, &[Hook])> {
+    let Some(hooks) = spec.hooks() else { return Vec::new() };
+    #[allow(deprecated, reason = "engines still ask for prestart hooks")]
+    let prestart = hooks.prestart();
+    let points = [
+        ("prestart", prestart),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ];
+    points.into_iter().map(|(point, hooks)| (point, hooks.as_deref().unwrap_or_default())).collect()
+}
+
+/// The hooks of one point.
+pub(super) fn of<'a>(spec: &'a oci_spec::runtime::Spec, point: &str) -> &'a [Hook] {
+    all(spec).into_iter().find(|(name, _)| *name == point).map_or(&[], |(_, hooks)| hooks)
+}
+
+/// Runs hooks on the machine, in order, until one fails.
+pub(super) fn run(
+    point: &str,
+    hooks: &[Hook],
+    state: &serde_json::Value,
+    directory: &std::path::Path,
+) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(index, hook)| run_one(point, index, hook, state, directory))
+}
+
+/// Runs one hook on the machine.
+pub(super) fn run_one(
+    point: &str,
+    index: usize,
+    hook: &Hook,
+    state: &serde_json::Value,
+    directory: &std::path::Path,
+) -> Result<()> {
+    let limit = check(point, index, hook)?;
+    let fail = |error: std::io::Error| failed(point, index, hook).because(error);
+    let args = hook.args().as_deref().unwrap_or_default();
+    let mut command = Command::new(hook.path());
+    command.env_clear().current_dir(directory);
+    if let Some(name) = args.first() {
+        command.arg0(name).args(&args[1..]);
+    }
+    for entry in hook.env().iter().flatten() {
+        if let Some((name, value)) = entry.split_once('=') {
+            command.env(name, value);
+        }
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().map_err(fail)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It need not read it.
+        let _unread = stdin.write_all(state.to_string().as_bytes());
+    }
+    let said =
+        [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)].map(|stream| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                // What it said is for the message alone.
+                let _part =
+                    stream.map(|stream| std::fs::File::from(stream).take(4096).read_to_string(&mut text));
+                text
+            })
+        });
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let status = loop {
+        match deadline {
+            None => break child.wait().map_err(fail)?,
+            Some(deadline) => {
+                if let Some(status) = child.try_wait().map_err(fail)? {
+                    break status;
+                }
+                if Instant::now() >= deadline {
+                    child.kill().map_err(fail)?;
+                    child.wait().map_err(fail)?;
+                    return Err(fail(why("it did not end in its time")));
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    };
+    if status.success() {
+        return Ok(());
+    }
+    // Something that it left behind may hold its streams: they are not waited for beyond a moment.
+    let waited = Instant::now();
+    while said.iter().any(|reader| !reader.is_finished()) && waited.elapsed() < Duration::from_millis(100) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let text: Vec<String> = said
+        .into_iter()
+        .filter(std::thread::JoinHandle::is_finished)
+        .filter_map(|reader| reader.join().ok())
+        .collect();
+    Err(fail(why(format!("{status}: {}", text.join("").trim()))))
+}
+
+/// Runs hooks inside a container. `closed`: what each does before its program.
+pub(super) fn run_inside(
+    point: &str,
+    hooks: &[Hook],
+    state: &serde_json::Value,
+    joined: &Joined,
+    init: &Init,
+    closed: &[Op],
+) -> Result<()> {
+    for (index, hook) in hooks.iter().enumerate() {
+        let limit = check(point, index, hook)?;
+        let text = |text: &str| CString::new(text).map_err(|error| failed(point, index, hook).because(error));
+        let path = hook.path().to_string_lossy();
+        let args: Vec<CString> = match hook.args().as_deref() {
+            Some(args) if !args.is_empty() => args.iter().map(|arg| text(arg)).collect::<Result<_>>()?,
+            _ => vec![text(&path)?],
+        };
+        let input = linux::memfd::memfd(c"state", state.to_string().as_bytes())
+            .map_err(|errno| Failure::kernel("write state for", &path, errno))?;
+        let null = Arc::new(dev_null()?);
+        let script = Script {
+            namespaces: 0,
+            container: None,
+            above: None,
+            cgroup: None,
+            ops: joined.first.clone(),
+            stdio: [Arc::new(input), Arc::clone(&null), Arc::clone(&null)],
+            keep: Vec::new(),
+            closed_ops: closed.to_vec(),
+            program: Program::Candidates(vec![text(&path)?]),
+            argv: args,
+            envp: hook.env().iter().flatten().map(|entry| text(entry)).collect::<Result<_>>()?,
+        };
+        let start =
+            apart::Start { program: init.get()?, null, before: joined.before.clone(), listener: None };
+        let fail = |error| failed(point, index, hook).because(error);
+        let mut child = apart::start(&script, &start).map_err(fail)?;
+        while child.listen().map_err(fail)? != Word::Silence {
+            // No agent is asked about a hook: what it would be asked about fails.
+            child.answer().map_err(|errno| failed(point, index, hook).because(errno))?;
+        }
+        let process = child.into_process();
+        let in_time = limit.is_none_or(|limit| linux::pidfd::ends_within(&process.pidfd, limit));
+        if !in_time {
+            let _gone = linux::pidfd::send_signal(&process.pidfd, linux::signal::Signal::KILL);
+        }
+        let status =
+            linux::pidfd::wait(&process.pidfd).map_err(|errno| failed(point, index, hook).because(errno))?;
+        if !in_time {
+            return Err(failed(point, index, hook).because(why("it did not end in its time")));
+        }
+        if status != linux::pidfd::ExitStatus::Exited(0) {
+            return Err(
+                failed(point, index, hook).because(why(format!("exit status {}", status.shell_code())))
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! OCI bundles: ours beside the other runtimes, and driven by engines. (row O1)
+//!
+//! ```text
+//! rig       a bundle over busybox; ours, runc and crun
+//! agree     one table of bundles (cases), run by all three: where the other two agree, so do we
+//! life      create, start, state, kill, delete, exec, hooks; what is said when something is wrong
+//! killed    nothing stays, whoever is killed when
+//! engines   podman and containerd
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::let_underscore_must_use,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and may ignore"
+)]
+
+mod agree;
+mod cases;
+mod engines;
+mod killed;
+mod life;
+mod rig;

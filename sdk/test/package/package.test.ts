@@ -58,7 +58,7 @@ test("it installs alone into an empty project, and runs there", () => {
     encoding: "utf8",
   });
   expect(out.trim()).toBe(
-    "unreachable ConnectionError,DestroyedError,ExitError,HostError,Mounts,SubContainer,SubContainerLazy,SubContainerOwned,SubContainerRc,connect",
+    "unreachable ConnectionError,DestroyedError,ExitError,HostError,Mounts,Sandbox,SubContainer,SubContainerLazy,SubContainerOwned,SubContainerRc,connect",
   );
 });
 

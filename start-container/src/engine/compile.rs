@@ -282,7 +282,9 @@ fn credentials(process: &Process) -> Credentials {
             permitted: mask(sets.permitted()),
             effective: mask(sets.effective()),
             inheritable: mask(sets.inheritable()),
-            ambient: mask(sets.ambient()),
+            // Others cannot be raised (capabilities(7)), and are no error to other runtimes: `runc spec` itself writes
+            // them.
+            ambient: mask(sets.ambient()) & mask(sets.permitted()) & mask(sets.inheritable()),
         });
     Credentials {
         uid: user.uid(),

@@ -6,8 +6,8 @@ use tests::isolated;
 use crate::cases::{Case, DEVICES, GROUPS, LINUX, MOUNTING, PROCESS, mount};
 use crate::rig::{Bundle, RUNTIMES, installed};
 
-/// Runs a table; every disagreement at once. `both`: with crun, which refuses to show control groups where v1 and v2 are
-/// side by side.
+/// Runs a table; every disagreement at once. `both`: with crun. Where v1 and v2 are side by side it refuses to show control
+/// groups when v2 has a controller, and leaves some behind when it has none.
 fn agree(cases: &'static [Case], both: bool) {
     for peer in &RUNTIMES[1..] {
         if !installed(peer) {
@@ -32,6 +32,9 @@ fn agree(cases: &'static [Case], both: bool) {
                 );
             }
             let [ours, runc, crun] = RUNTIMES.map(|runtime| {
+                if runtime == "crun" && !both {
+                    return (0, String::new(), String::new());
+                }
                 // Each begins with the same files.
                 let ended = bundle.run(runtime);
                 // Failures are failures, whatever their number; what a command says by exiting is its own.

@@ -71,6 +71,14 @@ pub(crate) const PROCESS: &[Case] = &[
         "grep Cap /proc/self/status",
     ),
     (
+        "ambient capabilities that are not inheritable, as `runc spec` writes them",
+        |c| {
+            caps(c, &["CAP_KILL"]);
+            c["process"]["capabilities"].as_object_mut().unwrap().remove("inheritable");
+        },
+        "grep Cap /proc/self/status",
+    ),
+    (
         "capabilities of another user",
         |c| c["process"]["user"] = json!({"uid": 5, "gid": 6}),
         "grep Cap /proc/self/status",
@@ -94,11 +102,6 @@ pub(crate) const PROCESS: &[Case] = &[
     ("a command that is no program", |c| c["process"]["args"] = json!(["/etc/passwd"]), ""),
     ("personality", |c| c["linux"]["personality"] = json!({"domain": "LINUX32"}), "uname -m"),
     ("session", |_| {}, "cut -d' ' -f5,6,7 /proc/1/stat"),
-    (
-        "I/O priority",
-        |c| c["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0}),
-        "ionice -p 1 2>&1 | cut -d: -f1",
-    ),
 ];
 
 pub(crate) const MOUNTING: &[Case] = &[

@@ -405,3 +405,14 @@ fn o1_an_agent_is_asked_about_system_calls() {
         }
     });
 }
+
+#[test]
+fn o1_an_io_priority_is_given() {
+    // Debian's runc and crun are too old to know it.
+    isolated(|| {
+        let mut bundle = Bundle::new();
+        bundle.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+        bundle.sh("ionice -p 1");
+        assert!(bundle.run("ours").ok().out().starts_with("idle"));
+    });
+}

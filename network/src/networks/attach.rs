@@ -155,10 +155,15 @@ impl Networks {
         links.wait_for_carrier(&attached.link)?;
         links.wait_for_carrier(&network.bridge)?;
 
+        self.name(attached)?;
+        Ok(dns)
+    }
+
+    /// Puts its names into the file that siblings see.
+    pub(super) fn name(&self, attached: &Attached) -> Result<()> {
         let file = self.dir.shown(HOSTS, &attached.network, OFlags::RDWR | OFlags::CREATE)?;
         hosts::add(&file, &addresses(attached), &attached.names)
-            .map_err(state::fail("write", &format!("{HOSTS}/{}", attached.network)))?;
-        Ok(dns)
+            .map_err(state::fail("write", &format!("{HOSTS}/{}", attached.network)))
     }
 
     /// Tells the containers of every network how names are resolved.

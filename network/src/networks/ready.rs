@@ -15,15 +15,15 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Attachment, Networks, addresses, endpoint};
-use crate::error::{Error, Result};
-use crate::hosts;
+use super::release::{end_leases, unpublish};
+use super::{Attachment, Networks, endpoint};
+use crate::error::Result;
 use crate::machine;
 use crate::nft;
 use crate::plan;
 use crate::request::Request;
 use crate::resolver::Resolver;
-use crate::state::{self, Attached, HOSTS, Maker, RESOLV};
+use crate::state::{self, HOSTS, Maker, Network, RESOLV};
 use crate::traces::Traces;
 
 /// An attachment that belongs to no container. Dropping it leaves it written down under the name of this process;
@@ -71,18 +71,19 @@ impl Networks {
         let lock = self.dir.lock()?;
         let mut state = lock.read()?;
         let plan = plan::plan(&state, guid, request)?;
-        let suits = plan.publish.is_empty()
-            && state.attached.get(&ready.key).is_some_and(|attached| attached.network == plan.network)
-            && state.networks.get(&plan.network).is_some_and(|network| {
-                network.ready && !network.leases.contains_key(guid) && network.leases.contains_key(&ready.key)
-            })
+        let suits = |network: &Network| {
+            network.ready && !network.leases.contains_key(guid) && network.leases.contains_key(&ready.key)
+        };
+        let fits = plan.publish.is_empty()
+            && state.attached.get(&ready.key).is_some_and(|attached| attached.network == plan.network);
+        let Some(network) = state.networks.get(&plan.network).filter(|network| fits && suits(network)) else {
+            return Ok(Err(ready));
+        };
+        let resolver = Resolver::read(&self.config.resolv_conf, &self.config.resolved, network.v6.is_some())?;
+        let same_rules = state.resolver.as_ref() == Some(&resolver)
             && machine::wanted(machine::has_ipv6()).is_empty()
             && nft::is_installed()?;
-        let resolver = {
-            let v6 = state.networks.get(&plan.network).is_some_and(|network| network.v6.is_some());
-            Resolver::read(&self.config.resolv_conf, &self.config.resolved, v6)?
-        };
-        if !suits || state.resolver.as_ref() != Some(&resolver) {
+        if !same_rules {
             return Ok(Err(ready));
         }
         rename(&mut state, &ready.key, guid);
@@ -93,7 +94,7 @@ impl Networks {
         let attached = attached.clone();
         let place = endpoint(&state, guid, &attached);
         let attachment = Attachment {
-            hosts: self.dir.shown(HOSTS, &attached.network, OFlags::RDWR)?,
+            hosts: self.dir.shown(HOSTS, &attached.network, OFlags::RDONLY)?,
             resolv_conf: self.dir.shown(RESOLV, &attached.network, OFlags::RDONLY)?,
             endpoint: place.ok_or(Errno::NOENT).map_err(state::fail("read", "state.json"))?,
             netns: ready.netns,
@@ -101,11 +102,8 @@ impl Networks {
             dns: resolver.dns(),
         };
         lock.write(&state)?;
-        hosts::add(&attachment.hosts, &addresses(&attached), &attached.names)
-            .map_err(state::fail("write", &format!("{HOSTS}/{}", attached.network)))?;
-        // What is mounted into the container cannot be written through.
-        let hosts = self.dir.shown(HOSTS, &attached.network, OFlags::RDONLY)?;
-        Ok(Ok(Attachment { hosts, ..attachment }))
+        self.name(&attached)?;
+        Ok(Ok(attachment))
     }
 
     /// A container has ended: its names and its ports go, its link and its address stay with it. Returns whether it
@@ -117,10 +115,7 @@ impl Networks {
         let lock = self.dir.lock()?;
         let mut state = lock.read()?;
         let Some(attached) = state.attached.get_mut(guid) else { return Ok(false) };
-        let text = nft::withdraw(attached);
-        if !text.is_empty() && nft::is_installed()? {
-            nft::apply("withdraw ports", &text)?;
-        }
+        unpublish(attached)?;
         self.unname(attached)?;
         attached.published.clear();
         attached.idle = true;
@@ -145,9 +140,7 @@ impl Networks {
         }
         let key = next_key(&mut state);
         rename(&mut state, guid, &key);
-        for network in state.networks.values_mut() {
-            network.leases.remove(guid);
-        }
+        end_leases(&mut state, guid);
         lock.write(&state)?;
         Ok(Some(Ready { key, netns, traces }))
     }
@@ -175,19 +168,6 @@ impl Networks {
     /// As [`release`](Self::release).
     pub fn discard(&self, ready: Ready) -> Result<()> {
         self.forget(&ready.key)
-    }
-
-    fn unname(&self, attached: &mut Attached) -> Result<()> {
-        let names = std::mem::take(&mut attached.names);
-        if names.is_empty() {
-            return Ok(());
-        }
-        match self.dir.shown(HOSTS, &attached.network, OFlags::RDWR) {
-            Err(Error::File { source: Errno::NOENT, .. }) => Ok(()),
-            Err(error) => Err(error),
-            Ok(file) => hosts::remove(&file, &addresses(attached), &names)
-                .map_err(state::fail("write", &format!("{HOSTS}/{}", attached.network))),
-        }
     }
 }
 

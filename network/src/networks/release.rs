@@ -12,7 +12,7 @@ use crate::links::Links;
 use crate::machine;
 use crate::nft;
 use crate::resolver::Resolver;
-use crate::state::{self, HOSTS, Lock, RESOLV, State};
+use crate::state::{self, Attached, HOSTS, Lock, RESOLV, State};
 
 impl Networks {
     /// Takes a container off its network: its ports, its names. Its link goes with its namespace, soon after the
@@ -34,11 +34,7 @@ impl Networks {
     /// The ports, the names and the link of one container. Writes nothing down.
     fn withdraw(&self, state: &mut State, guid: &str) -> Result<bool> {
         let Some(attached) = state.attached.get(guid) else { return Ok(false) };
-        let text = nft::withdraw(attached);
-        // Where somebody flushed the table, the ports went with it.
-        if !text.is_empty() && nft::is_installed()? {
-            nft::apply("withdraw ports", &text)?;
-        }
+        unpublish(attached)?;
         self.take_away(state, &Links::open()?, guid)?;
         Ok(true)
     }
@@ -51,10 +47,7 @@ impl Networks {
         let lock = self.dir.lock()?;
         let mut state = lock.read()?;
         self.withdraw(&mut state, guid)?;
-        for network in state.networks.values_mut() {
-            network.leases.remove(guid);
-        }
-        drop_empty(&mut state);
+        end_leases(&mut state, guid);
         lock.write(&state)
     }
 
@@ -115,18 +108,27 @@ impl Networks {
 
     /// Names go; the link falls silent and is noted as leaving. Writes nothing down.
     pub(super) fn take_away(&self, state: &mut State, links: &Links, guid: &str) -> Result<()> {
-        let Some(attached) = state.attached.get(guid) else { return Ok(()) };
+        let Some(attached) = state.attached.get_mut(guid) else { return Ok(()) };
         links.silence(&attached.link)?;
-        match self.dir.shown(HOSTS, &attached.network, OFlags::RDWR) {
-            Err(Error::File { source: Errno::NOENT, .. }) => {}
-            Err(error) => return Err(error),
-            Ok(file) => hosts::remove(&file, &addresses(attached), &attached.names)
-                .map_err(state::fail("write", &format!("{HOSTS}/{}", attached.network)))?,
-        }
+        self.unname(attached)?;
         state.leaving.insert(attached.link.clone());
         state.attached.remove(guid);
         // A daemon, which tidies at its end, may see many go.
         if state.leaving.len() > MANY { still_leaving(state, links) } else { Ok(()) }
+    }
+
+    /// Takes its names out of the file that siblings see.
+    pub(super) fn unname(&self, attached: &mut Attached) -> Result<()> {
+        let names = std::mem::take(&mut attached.names);
+        if names.is_empty() {
+            return Ok(());
+        }
+        match self.dir.shown(HOSTS, &attached.network, OFlags::RDWR) {
+            Err(Error::File { source: Errno::NOENT, .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(file) => hosts::remove(&file, &addresses(attached), &names)
+                .map_err(state::fail("write", &format!("{HOSTS}/{}", attached.network))),
+        }
     }
 
     pub(super) fn tidy_up(&self, lock: &Lock<'_>, state: &mut State, links: &Links) -> Result<()> {
@@ -159,6 +161,24 @@ impl Networks {
         drop_empty(state);
         lock.write(state)
     }
+}
+
+/// Takes its ports out of the rules.
+pub(super) fn unpublish(attached: &Attached) -> Result<()> {
+    let text = nft::withdraw(attached);
+    // Where somebody flushed the table, the ports went with it.
+    if !text.is_empty() && nft::is_installed()? {
+        nft::apply("withdraw ports", &text)?;
+    }
+    Ok(())
+}
+
+/// Addresses are its own no longer.
+pub(super) fn end_leases(state: &mut State, guid: &str) {
+    for network in state.networks.values_mut() {
+        network.leases.remove(guid);
+    }
+    drop_empty(state);
 }
 
 /// Links that are noted as leaving, and may be gone by now.

@@ -3,17 +3,9 @@
  */
 import "../polyfill.ts";
 import type { HostConnection } from "../client/host-connection.ts";
-import { DestroyedError } from "../errors.ts";
-import type { Files } from "../files/files.ts";
-import type { Limits, Network, SandboxInfo, StatsResult } from "../generated/protocol.ts";
-import type { MountArray, Mounts } from "../mounts/mounts.ts";
-import { toWire } from "../mounts/options.ts";
-import type { Process } from "../process/process.ts";
-import type { RunOptions, SpawnOptions } from "../subcontainer/commands.ts";
-import * as commands from "../subcontainer/commands.ts";
+import type { Limits, Network, SandboxInfo } from "../generated/protocol.ts";
 import { Core } from "../subcontainer/core.ts";
-import { limited } from "../subcontainer/handle.ts";
-import type { Abort, Exec, ExecFail, RunCommand } from "../subcontainer/subcontainer.ts";
+import { Place } from "../subcontainer/place.ts";
 
 /** What a new sandbox is. */
 export interface SandboxOptions {
@@ -42,14 +34,16 @@ export interface SandboxOptions {
  * const web = await SubContainer.of(host, { imageId: "web", sandbox });
  * ```
  */
-export class Sandbox implements AsyncDisposable {
+export class Sandbox extends Place implements AsyncDisposable {
   readonly #core: Core;
 
   private constructor(host: HostConnection, info: SandboxInfo, detached: boolean) {
     const { guid, rootfs, imageId = "" } = info;
-    this.#core = new Core(host, { guid, rootfs, imageId, detached }, "sandbox.destroy");
+    const core = new Core(host, { guid, rootfs, imageId, detached }, "sandbox.destroy");
     // Its init does.
-    this.#core.led = true;
+    core.led = true;
+    super(core);
+    this.#core = core;
   }
 
   /**
@@ -82,91 +76,21 @@ export class Sandbox implements AsyncDisposable {
     return host.request("sandbox.attach", { guid }, (info) => new Sandbox(host, info, false));
   }
 
-  /** Its id. */
-  get guid(): string {
-    return this.#core.guid;
-  }
-
-  /** Where its own rootfs is mounted on the host. */
-  get rootfs(): string {
-    return this.#core.rootfs;
-  }
-
-  /** Its own files, in the shape of `node:fs/promises`. */
-  get files(): Files {
-    return this.#enter("files").files;
-  }
-
-  /** See `SubContainer.mount`: for the sandbox's own processes. */
-  async mount(mounts: Mounts | MountArray): Promise<this> {
-    const core = this.#enter("mount");
-    for (const { mountpoint, options } of Array.isArray(mounts) ? mounts : mounts.build()) {
-      await core.host.request("subcontainer.mount", { guid: core.guid, mount: toWire(mountpoint, options) });
-    }
-    return this;
-  }
-
-  /** See `SubContainer.unmount`. */
-  async unmount(mountpoint: string): Promise<void> {
-    const core = this.#enter("unmount");
-    await core.host.request("subcontainer.unmount", { guid: core.guid, mountpoint });
-  }
-
-  /** See `SubContainer.exec`: beside its subcontainers, whose processes it sees. */
-  readonly exec: Exec = ((
-    command: readonly string[],
-    options?: RunOptions,
-    timeoutMs?: number | null,
-    abort?: Abort,
-  ): Promise<unknown> => {
-    try {
-      return commands.exec(this.#enter("exec"), command, limited(options, timeoutMs, abort));
-    } catch (error) {
-      return Promise.reject(error);
-    }
-  }) as Exec;
-
-  /** See `SubContainer.execFail`. */
-  readonly execFail: ExecFail = (async (
-    command: readonly string[],
-    options?: RunOptions,
-    timeoutMs?: number | null,
-    abort?: Abort,
-  ): Promise<unknown> => {
-    const result = await commands.exec(this.#enter("execFail"), command, limited(options, timeoutMs, abort));
-    return result.throw();
-  }) as ExecFail;
-
-  /** See `SubContainer.run`. */
-  readonly run: RunCommand = ((command: readonly string[], options: RunOptions = {}) =>
-    commands.run(this.#enter("run"), command, options)) as RunCommand;
-
-  /** See `SubContainer.spawn`. */
-  async spawn(command: readonly string[], options: SpawnOptions = { stdio: "inherit" }): Promise<Process> {
-    return commands.spawn(this.#enter("spawn"), command, options);
-  }
-
   /** Starts it again, after its init has ended, with what it was created with. */
   async start(): Promise<SandboxInfo> {
-    const core = this.#enter("start");
+    const core = this.enter("start");
     return core.host.request("sandbox.start", { guid: core.guid });
   }
 
   /** What it is, what it is allowed, who is in it. */
   async inspect(): Promise<SandboxInfo> {
-    const core = this.#enter("inspect");
+    const core = this.enter("inspect");
     return core.host.request("sandbox.inspect", { guid: core.guid });
-  }
-
-  /** What everything in it uses together, its subcontainers included. */
-  async stats(): Promise<StatsResult> {
-    const core = this.#enter("stats");
-    return core.host.request("subcontainer.stats", { guid: core.guid });
   }
 
   /** Lets it outlive the connection; not its subcontainers, which are detached one by one. Returns its guid, for `attach`. */
   async detach(): Promise<string> {
-    const core = this.#enter("detach");
+    const core = this.enter("detach");
     await core.host.request("sandbox.detach", { guid: core.guid });
     core.detached = true;
     return core.guid;
@@ -179,10 +103,5 @@ export class Sandbox implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.destroy();
-  }
-
-  #enter(what: string): Core {
-    if (this.#core.destroyed) throw new DestroyedError(what, this.#core.guid);
-    return this.#core;
   }
 }

@@ -18,12 +18,29 @@ const config: ViteUserConfig = defineConfig({
       },
       {
         test: {
+          name: "services",
+          include: ["test/services/**/*.test.ts"],
+          globalSetup: ["test/services/setup.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        test: {
+          name: "soak",
+          include: ["test/soak/**/*.test.ts"],
+          sequence: { groupOrder: 3 },
+        },
+      },
+      {
+        test: {
           name: "outside",
           include: ["test/package/**/*.test.ts", "test/start-sdk/**/*.test.ts"],
           testTimeout: 300_000,
           hookTimeout: 300_000,
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 4 },
         },
       },
     ],

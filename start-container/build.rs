@@ -13,13 +13,17 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let output =
         PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("start-container-init");
+    let target = env::var("TARGET").expect("cargo sets TARGET");
+    // Rust has a C library of its own for musl, the beginning of which is not wanted either.
+    let own_library = target.ends_with("musl").then_some("-Clink-self-contained=no");
     let status = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"))
         .args(["--edition=2024", "--crate-name=start_container_init", "--crate-type=bin"])
         .args(["-Cpanic=abort", "-Copt-level=s", "-Cstrip=symbols", "-Crelocation-model=static"])
         .args(["-Ctarget-feature=+crt-static"])
         .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"])
         .args(["-Clink-arg=-Wl,--build-id=none,-z,norelro,-z,noseparate-code"])
-        .arg(format!("--target={}", env::var("TARGET").expect("cargo sets TARGET")))
+        .args(own_library)
+        .arg(format!("--target={target}"))
         .arg(source)
         .arg("-o")
         .arg(&output)

@@ -16,22 +16,17 @@ pub(crate) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno
 
 /// The whole text of a file, which the kernel makes as it is read.
 pub(crate) fn read(dir: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
-    read_open(open(dir, name, OFlags::RDONLY)?.as_fd())
+    text(open(dir, name, OFlags::RDONLY)?.as_fd())
 }
 
 /// The whole text of an open file, from its beginning.
 pub(crate) fn read_open(file: BorrowedFd<'_>) -> Result<String, Errno> {
     rustix::fs::seek(file, rustix::fs::SeekFrom::Start(0))?;
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match rustix::io::read(file, &mut buffer) {
-            Ok(0) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
+    text(file)
+}
+
+fn text(file: BorrowedFd<'_>) -> Result<String, Errno> {
+    linux::file::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Writes a value in the one `write(2)` that the kernel parses.

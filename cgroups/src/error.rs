@@ -54,6 +54,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// systemd refused, or is not there.
+    #[error("{what}: {why}")]
+    Systemd {
+        /// What was asked for.
+        what: String,
+        /// Its answer.
+        why: String,
+    },
     /// A directory could not be made.
     #[error("create control group {group}")]
     Create {
@@ -63,7 +71,7 @@ pub enum Error {
         source: Errno,
     },
     /// A directory of this name holds processes.
-    #[error("control group {group} is in use")]
+    #[error("container's cgroup is not empty: {group}")]
     InUse {
         /// Which.
         group: String,

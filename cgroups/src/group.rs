@@ -240,6 +240,23 @@ impl Group {
         result
     }
 
+    /// As [`Group::open`] and [`Group::remove`], for whoever wants nothing else of it.
+    ///
+    /// # Errors
+    /// As [`Group::remove`].
+    pub fn remove_named(machine: &Machine, name: &str) -> Result<()> {
+        check_name(name)?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut result = Ok(());
+        for hierarchy in machine.hierarchies().iter().rev() {
+            result = result.and(Part::remove_named(hierarchy, name, deadline));
+        }
+        for hierarchy in machine.hierarchies().iter().filter(|hierarchy| !hierarchy.kept) {
+            hierarchy.tidy();
+        }
+        result
+    }
+
     /// After a failed step. What was made is empty: nobody was told of it.
     fn undo(&self) {
         for part in self.parts.iter().rev() {

@@ -43,6 +43,7 @@ pub mod oci;
 mod oom;
 mod plan;
 mod stats;
+pub mod systemd;
 
 pub use controller::{Absence, Controller, Version};
 pub use error::{Error, Result};

@@ -35,6 +35,7 @@ mod v2;
 
 use part::{Part, Setting};
 pub use stats::{Blkio, BlkioEntry, Cpu, Hugetlb, Memory, MemoryUse, OciStats, Pids, Throttling};
+pub use v2::weight;
 
 /// A hierarchy as it is mounted.
 #[derive(Clone, Debug)]
@@ -98,6 +99,27 @@ impl Hierarchies {
         Ok(Self(all))
     }
 
+    /// None: for a container that stays in the groups of whoever starts it.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Whether a directory is in a hierarchy that systemd keeps for itself.
+    #[must_use]
+    pub fn is_systemds(&self, dir: &Path) -> bool {
+        let own = |hierarchy: &&Hierarchy| {
+            hierarchy.version == Version::V2
+                || hierarchy.options.iter().any(|option| option == "name=systemd")
+        };
+        self.0.iter().filter(own).any(|hierarchy| dir.starts_with(&hierarchy.point))
+    }
+
+    /// All of them, v2 first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Hierarchy> {
+        self.0.iter()
+    }
+
     /// Those of cgroup v1.
     pub fn v1(&self) -> impl Iterator<Item = &Hierarchy> {
         self.0.iter().filter(|hierarchy| hierarchy.version == Version::V1)
@@ -127,6 +149,32 @@ impl Hierarchies {
             }
         }
         absent
+    }
+
+    /// Whether groups at `path` lie in none that were there before. `absent`: what [`Hierarchies::would_make`] says.
+    #[must_use]
+    pub fn all_new(&self, path: &Path, absent: &[PathBuf]) -> bool {
+        absent.len() == self.0.len() * path.components().count()
+    }
+
+    /// Refuses groups that somebody is in: limits would hold for those, and the container's end would be theirs.
+    /// `absent`: what [`Hierarchies::would_make`] says.
+    ///
+    /// # Errors
+    /// [`Error::InUse`].
+    pub fn check_empty(&self, path: &Path, absent: &[PathBuf]) -> Result<()> {
+        for hierarchy in &self.0 {
+            let group = hierarchy.point.join(path);
+            if absent.contains(&group) {
+                continue;
+            }
+            // Gone meanwhile.
+            let Ok(dir) = open_dir(&group) else { continue };
+            if !dir::processes(dir.as_fd()).unwrap_or_default().is_empty() {
+                return Err(Error::InUse { group: label(hierarchy, path) });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -188,19 +236,34 @@ impl Groups {
         Self { parts: hierarchies.0.iter().filter_map(open).collect() }
     }
 
-    /// Groups beneath these, in every hierarchy: where `exec --cgroup` puts a process.
+    /// Groups beneath these: where `exec --cgroup` puts a process. In a hierarchy that has none of that name, it stays in
+    /// the group above.
     ///
     /// # Errors
-    /// [`Error::Read`] for one that is not there.
+    /// [`Error::Read`] for one that is nowhere.
     pub fn beneath(&self, path: &Path) -> Result<Self> {
-        let open = |part: &Part| {
-            let dir = dir::open_dir(part.dir.as_fd(), &path.to_string_lossy());
-            let label = part.label();
-            let dir =
-                dir.map_err(|source| Error::Read { file: path.display().to_string(), group: label, source })?;
-            Ok(Part { hierarchy: part.hierarchy.clone(), path: part.path.join(path), dir })
-        };
-        Ok(Self { parts: self.parts.iter().map(open).collect::<Result<_>>()? })
+        let mut found = false;
+        let mut missing = None;
+        let mut parts = Vec::new();
+        for part in &self.parts {
+            let fail = |source| Error::Read { file: path.display().to_string(), group: part.label(), source };
+            let (path, dir) = match dir::open_dir(part.dir.as_fd(), &path.to_string_lossy()) {
+                Ok(dir) => {
+                    found = true;
+                    (part.path.join(path), dir)
+                }
+                Err(Errno::NOENT) => {
+                    missing.get_or_insert_with(|| fail(Errno::NOENT));
+                    (part.path.clone(), dir::open_dir(part.dir.as_fd(), ".").map_err(fail)?)
+                }
+                Err(errno) => return Err(fail(errno)),
+            };
+            parts.push(Part { hierarchy: part.hierarchy.clone(), path, dir });
+        }
+        match missing {
+            Some(error) if !found => Err(error),
+            _ => Ok(Self { parts }),
+        }
     }
 
     /// Writes what `resources` says. `live`: of a container that runs, whose devices are left alone where nothing is
@@ -209,6 +272,9 @@ impl Groups {
     /// # Errors
     /// [`Error::Unsupported`] for what no hierarchy of this machine has, [`Error::Write`].
     pub fn apply(&self, resources: &LinuxResources, live: bool) -> Result<()> {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
         let v2 = self.is_v2();
         if !v2 && resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
             return Err(Error::Unsupported { field: "unified (on cgroup v1)" });
@@ -352,8 +418,12 @@ fn label(hierarchy: &Hierarchy, path: &Path) -> String {
 }
 
 fn open_top(hierarchy: &Hierarchy) -> Result<OwnedFd, Errno> {
+    open_dir(&hierarchy.point)
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(&hierarchy.point, flags, rustix::fs::Mode::empty())
+    rustix::fs::open(path, flags, rustix::fs::Mode::empty())
 }
 
 /// Every controller that a directory of v2 has, for those beneath. A group with processes of its own refuses: then what

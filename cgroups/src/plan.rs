@@ -37,7 +37,8 @@ pub struct Setting {
 }
 
 /// Controllers that count what is used, limits or not, wherever they are. What processor time was used is counted
-/// in every v2 group without a controller.
+/// in every v2 group without a controller. Disks on v1 are not among them: what is written later from memory, which is most,
+/// v1 counts as nobody's, and a group there costs more than what it tells is worth.
 const COUNTING: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Io];
 
 impl Plan {
@@ -66,7 +67,9 @@ impl Plan {
             parts.insert(controller, Part { version, settings });
         }
         for controller in COUNTING {
-            if let Ok(version) = facts.controllers[&controller] {
+            if let Ok(version) = facts.controllers[&controller]
+                && (controller, version) != (Controller::Io, Version::V1)
+            {
                 parts.entry(controller).or_insert(Part { version, settings: Vec::new() });
             }
         }

@@ -4,7 +4,7 @@
 mod common;
 
 use cgroups::{Controller, Error, Group, Limits, Machine, Version};
-use common::{Scene, assert_gone, fresh_name, limits};
+use common::{Hugetlb, Scene, assert_gone, fresh_name, limits, unified};
 use rustix::io::Errno;
 
 /// A limit on a controller that v2 has on this machine.
@@ -18,13 +18,6 @@ fn limit_of_v2(machine: &Machine) -> Option<String> {
     Some(format!(r#"{{"hugetlb":[{{"pageSize":"{size}","limitBytes":0}}]}}"#))
 }
 
-/// Where v2 is mounted.
-fn unified() -> String {
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = mountinfo.lines().find(|line| line.contains(" - cgroup2 ")).unwrap();
-    line.split(' ').nth(4).unwrap().to_owned()
-}
-
 #[test]
 fn s23_a_top_with_processes_gives_no_limits_but_groups() {
     if std::env::var_os("LIMITS_TEST_NESTED").is_some() {
@@ -36,6 +29,7 @@ fn s23_a_top_with_processes_gives_no_limits_but_groups() {
         return;
     };
     let unified = unified();
+    let _borrowed = Hugetlb::borrowed();
     let mut scene = Scene::new(&limit);
     let test = std::env::current_exe().unwrap();
     let name = "s23_a_top_with_processes_gives_no_limits_but_groups";

@@ -21,8 +21,8 @@ use crate::config::Config;
 use crate::layer::{self, Compression, Layer};
 use crate::store::{Image, LayerRecord, Store, Work, check_name};
 use crate::tar::write_tree;
-use crate::tree::open_dir_at;
 use crate::{Cancel, Digest, Error, Progress, Refusal, Result};
+use linux::tree::open_dir_at;
 
 /// Layers still to be read, and the documents that name them.
 pub(crate) struct Found<'a> {
@@ -209,7 +209,7 @@ fn spool(import: &Import<'_>, source: &Source<'_>, file: &mut File) -> Result<Fi
         if written > limits.ratio_from && written / limits.ratio > compressed {
             return refused(Refusal::Ratio(limits.ratio));
         }
-        crate::tree::write_all(plain.as_fd(), &buffer[..read])
+        linux::tree::write_all(plain.as_fd(), &buffer[..read])
             .map_err(Error::kernel("write decompressed", source.path))?;
         import.progress.update("decompress archive", written, None);
     }
@@ -309,5 +309,5 @@ pub(crate) fn open_beneath(dir: &OwnedFd, path: &str) -> Result<File, rustix::io
     let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
     let parent = open_dir_at(dir, parent)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::openat2(&parent, name, flags, Mode::empty(), crate::tree::BENEATH).map(File::from)
+    rustix::fs::openat2(&parent, name, flags, Mode::empty(), linux::tree::BENEATH).map(File::from)
 }

@@ -21,7 +21,6 @@ pub mod store;
 
 mod archive;
 mod config;
-mod digest;
 mod error;
 mod layer;
 mod limits;
@@ -29,13 +28,12 @@ mod progress;
 mod registry;
 mod start_sdk;
 mod tar;
-mod tree;
 
-pub use digest::Digest;
 pub use error::{Error, Refusal, Result};
 pub use limits::Limits;
+pub use linux::tree::remove_all as remove_tree;
 pub use progress::{Cancel, Progress, Silent};
+pub use protocol::Digest;
 pub use registry::{Credentials, Pull};
 pub use rootfs::Rootfs;
 pub use store::Store;
-pub use tree::remove_all as remove_tree;

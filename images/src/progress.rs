@@ -43,3 +43,10 @@ impl Cancel {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
+
+/// For operations that know nothing of images.
+impl AsRef<AtomicBool> for Cancel {
+    fn as_ref(&self) -> &AtomicBool {
+        &self.0
+    }
+}

@@ -32,7 +32,7 @@ use crate::archive::oci::{
 use crate::archive::{Found, Import, LayerSource, Source};
 use crate::config::Config;
 use crate::store::{Store, Work};
-use crate::{Cancel, Digest, Error, Progress, Result};
+use crate::{Cancel, Digest, Error, Progress, Refusal, Result};
 
 /// Blobs fetched at the same time.
 const PARALLEL: usize = 3;
@@ -113,6 +113,37 @@ pub(crate) fn pull(
             (Some(result), _) => result,
             (None, Ok(())) => Err(Error::Cancelled),
         }
+    })
+}
+
+/// Fetches the one layer of this type that an artifact has. The file has no name any more: it is the caller's alone.
+pub(crate) fn artifact(
+    store: &Store,
+    what: &Pull<'_>,
+    media_type: &str,
+    most: u64,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<File> {
+    let registry = Registry::new(what)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| registry.failed("start", &error.to_string()))?;
+    runtime.block_on(async {
+        let (manifest, document) =
+            registry.checked_manifest(store, &registry.reference, None, cancel).await?;
+        let read: ImageManifest = parse(&manifest, &document)?;
+        let mut layers = read.layers().iter().filter(|layer| layer.media_type().as_ref() == media_type);
+        let (Some(layer), None) = (layers.next(), layers.next()) else {
+            let reason = format!("it has no layer of type {media_type}, or several");
+            return Err(Error::Document { document, reason });
+        };
+        if layer.size() > most {
+            let reason = Refusal::CompressedTooLarge(most);
+            return Err(Error::Layer { layer: layer.digest().to_string(), reason });
+        }
+        let (digest, file) = registry.blob(store, layer.clone(), progress, cancel).await?;
+        blob::remove(store, &digest)?;
+        Ok(file)
     })
 }
 
@@ -217,29 +248,12 @@ impl Registry {
     }
 
     async fn documents(&self, store: &Store, platform: Option<&str>, cancel: &Cancel) -> Result<Documents> {
-        let limit = store.limits().document;
         let wanted = platform.map_or_else(host_platform, str::to_owned);
         let mut reference = self.reference.clone();
         let mut size = None;
         for _ in 0..3 {
             cancel.check()?;
-            let manifest = self.manifest(&reference, cancel).await?;
-            let digest = Digest::of(&manifest);
-            let document = format!("manifest {digest}");
-            if manifest.len() as u64 > limit {
-                return Err(Error::Document {
-                    document,
-                    reason: format!("it has {} bytes, over the limit of {limit}", manifest.len()),
-                });
-            }
-            // The client compares too; whether it does is not ours to assume.
-            if let Some(said) = reference.digest() {
-                let expected = said.parse().map_err(|bad: crate::digest::NotADigest| Error::Reference {
-                    reference: self.reference.to_string(),
-                    reason: bad.to_string(),
-                })?;
-                verify(&manifest, size.unwrap_or(manifest.len() as u64), expected, &document)?;
-            }
+            let (manifest, document) = self.checked_manifest(store, &reference, size, cancel).await?;
             let kind: Kind = parse(&manifest, &document)?;
             if kind.is_index() {
                 let index: ImageIndex = parse(&manifest, &document)?;
@@ -269,6 +283,34 @@ impl Registry {
             document: self.reference.to_string(),
             reason: "its indexes are nested too deeply".to_owned(),
         })
+    }
+
+    /// A manifest that is what the reference says, as far as that says it, and what to call it.
+    async fn checked_manifest(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        size: Option<u64>,
+        cancel: &Cancel,
+    ) -> Result<(Vec<u8>, String)> {
+        let limit = store.limits().document;
+        let manifest = self.manifest(reference, cancel).await?;
+        let document = format!("manifest {}", Digest::of(&manifest));
+        if manifest.len() as u64 > limit {
+            return Err(Error::Document {
+                document,
+                reason: format!("it has {} bytes, over the limit of {limit}", manifest.len()),
+            });
+        }
+        // The client compares too; whether it does is not ours to assume.
+        if let Some(said) = reference.digest() {
+            let expected = said.parse().map_err(|bad: protocol::digest::NotADigest| Error::Reference {
+                reference: self.reference.to_string(),
+                reason: bad.to_string(),
+            })?;
+            verify(&manifest, size.unwrap_or(manifest.len() as u64), expected, &document)?;
+        }
+        Ok((manifest, document))
     }
 
     async fn manifest(&self, reference: &Reference, cancel: &Cancel) -> Result<Vec<u8>> {

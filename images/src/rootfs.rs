@@ -24,8 +24,10 @@ mod record;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use linux::kernel::Features;
+use linux::step::{Step, during};
 use protocol::sandbox::SandboxSettings;
 use protocol::subcontainer::Mount;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, XattrFlags};
@@ -33,8 +35,8 @@ use rustix::io::Errno;
 
 use self::record::Record;
 use crate::store::{Store, flock, now};
-use crate::tree::{open_dir, open_dir_at, remove_all, remove_dir, replace_file_at, text_names_in};
 use crate::{Digest, Error, Result};
+use linux::tree::{open_dir, open_dir_at, remove_all, remove_dir, replace_file_at, text_names_in};
 
 pub use disk::DiskError;
 use ids::RANGE;
@@ -66,7 +68,13 @@ pub struct Rootfs {
     data_dir: PathBuf,
     dir: OwnedFd,
     record: Record,
+    namespace: Option<Arc<OwnedFd>>,
+    spent: Spent,
 }
+
+/// Handles of mounts that are nowhere attached, see [`Rootfs::spent`].
+#[derive(Debug, Default)]
+pub struct Spent(#[expect(dead_code, reason = "they are held, and closed")] Vec<OwnedFd>);
 
 impl Rootfs {
     /// Makes a rootfs over an image (its name, digest, or the beginning of its digest) and mounts it.
@@ -88,9 +96,9 @@ impl Rootfs {
             let image = image.map(|image| store.find(image)).transpose()?;
             let ids = match &options.within {
                 Some(sandbox) => Self::open(&dirs.path, sandbox)?.ids(),
-                None if options.own_ids || options.sandbox.is_some() => {
-                    Some(ids::take(&dirs.path, &guid).map_err(failed("take ids for"))?)
-                }
+                None if options.own_ids || options.sandbox.is_some() => Some(
+                    during(Step::TakeIds, || ids::take(&dirs.path, &guid)).map_err(failed("take ids for"))?,
+                ),
                 None => None,
             };
             let (image, layers, root) = match image {
@@ -112,13 +120,14 @@ impl Rootfs {
                 mounts: Vec::new(),
                 met_others: false,
             };
-            match rustix::fs::mkdirat(&dirs.rootfs, guid.as_str(), Mode::RWXU) {
+            match during(Step::MakeRootfs, || rustix::fs::mkdirat(&dirs.rootfs, guid.as_str(), Mode::RWXU)) {
                 Err(Errno::EXIST) => return Err(Error::RootfsExists(guid)),
                 result => result.map_err(failed("create directory of"))?,
             }
             let dir = open_dir_at(&dirs.rootfs, guid.as_str()).map_err(failed("open directory of"))?;
             // Until it has a record: one who looks for what was cut off waits for it.
-            let written = lock_dir(&dir).map_err(failed("lock")).and_then(|_lock| record.write_new(&dir));
+            let write = |_lock| during(Step::RecordRootfs, || record.write_new(&dir));
+            let written = lock_dir(&dir).map_err(failed("lock")).and_then(write);
             if let Err(error) = written {
                 // There is no record yet that would lead anybody here.
                 _ = remove_all(&dirs.rootfs, guid.as_str());
@@ -126,9 +135,9 @@ impl Rootfs {
             }
             (dir, record)
         };
-        let made = Self { data_dir: dirs.path.clone(), dir, record };
+        let made = Self::of(dirs.path.clone(), dir, record);
         match made.mount(true) {
-            Ok(()) => Ok(made),
+            Ok((namespace, spent)) => Ok(Self { namespace, spent, ..made }),
             Err(error) => {
                 // The first error is the one to tell; what stays has a record, and list shows it.
                 _ = Self::destroy(&dirs.path, &made.record.guid);
@@ -147,7 +156,21 @@ impl Rootfs {
             Err(errno) => return Err(Error::kernel("open directory of", format!("rootfs {guid}"))(errno)),
         };
         let record = Record::read(&dir, guid)?;
-        Ok(Self { data_dir: data_dir.to_owned(), dir, record })
+        Ok(Self::of(data_dir.to_owned(), dir, record))
+    }
+
+    fn of(data_dir: PathBuf, dir: OwnedFd, record: Record) -> Self {
+        Self { data_dir, dir, record, namespace: None, spent: Spent::default() }
+    }
+
+    /// Whether there is one with this guid, or what is left of one.
+    pub fn exists(data_dir: &Path, guid: &str) -> Result<bool> {
+        record::check_guid(guid)?;
+        match rustix::fs::lstat(data_dir.join("rootfs").join(guid).join(record::FILE)) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(Error::kernel("look for", format!("rootfs {guid}"))(errno)),
+        }
     }
 
     /// The rootfs that is mounted at this path; a path of any other kind is [`Error::NotARootfs`].
@@ -249,6 +272,18 @@ impl Rootfs {
         self.record.ids
     }
 
+    /// The user namespace by which its layers are mapped, of whoever has made it: root's of [`Rootfs::ids`], and nobody has
+    /// been in it. One container may have it for its own.
+    pub fn namespace(&self) -> Option<&Arc<OwnedFd>> {
+        self.namespace.as_ref()
+    }
+
+    /// What it took to mount it, and is of no use any more. To close it takes a while, since the kernel waits for all
+    /// processors: who is in a hurry leaves that to another thread.
+    pub fn spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
+    }
+
     /// How many bytes on disk what is written to it takes at most, if that is limited.
     pub fn size(&self) -> Option<u64> {
         self.record.size
@@ -296,7 +331,8 @@ impl Rootfs {
         let result = change(&mut record.mounts)?;
         record.met_others |= !record.mounts.is_empty();
         let bytes = record.to_bytes()?;
-        replace_file_at(&self.dir, record::FILE, &bytes, 0o600, !record.throwaway)
+        let sync = !record.throwaway;
+        during(Step::RecordMounts, || replace_file_at(&self.dir, record::FILE, &bytes, 0o600, sync))
             .map_err(Error::kernel("write record of", format!("rootfs {}", self.record.guid)))?;
         Ok(result)
     }
@@ -307,7 +343,7 @@ impl Rootfs {
         if is_mount(&self.path())? {
             return Ok(());
         }
-        self.mount(false)
+        self.mount(false).map(drop)
     }
 
     /// A handle (`O_PATH`) on the root directory of the mounted tree. While it is open, unmounting takes a longer
@@ -338,7 +374,7 @@ impl Rootfs {
             Err(errno) => return Err(failed("open directory of")(errno)),
         };
         let target = data_dir.join("subcontainers").join(guid);
-        detach::detach(&target).map_err(failed("unmount"))?;
+        during(Step::UnmountRootfs, || detach::detach(&target)).map_err(failed("unmount"))?;
         match rustix::fs::rmdir(&target) {
             Err(errno) if !absent(errno) => return Err(failed("remove mount point of")(errno)),
             _ => {}
@@ -350,22 +386,27 @@ impl Rootfs {
         }
         point::release(data_dir).map_err(failed("release mount point of"))?;
         let give_back = || match have_ids {
-            true => ids::give_back(data_dir, guid).map_err(failed("give back ids of")),
+            true => during(Step::GiveBackIds, || ids::give_back(data_dir, guid))
+                .map_err(failed("give back ids of")),
             false => Ok(()),
         };
         let Some(dir) = dir else { return give_back() };
-        disk::remove(&dir).map_err(failed("remove disk of"))?;
-        remove_work(&dir).map_err(failed("remove work directory of"))?;
-        remove_dir(&dir, "upper").map_err(failed("remove contents of"))?;
+        during(Step::RemoveUpper, || {
+            disk::remove(&dir).map_err(failed("remove disk of"))?;
+            remove_work(&dir).map_err(failed("remove work directory of"))?;
+            remove_dir(&dir, "upper").map_err(failed("remove contents of"))
+        })?;
         give_back()?;
         // The record goes last: while it is there, this can be found and done again.
-        for name in [record::NEW_FILE, record::FILE] {
-            match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-                Err(errno) if !absent(errno) => return Err(failed("remove record of")(errno)),
-                _ => {}
+        during(Step::RemoveRootfs, || {
+            for name in [record::NEW_FILE, record::FILE] {
+                match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+                    Err(errno) if !absent(errno) => return Err(failed("remove record of")(errno)),
+                    _ => {}
+                }
             }
-        }
-        remove_dir(&all, guid).map_err(failed("remove directory of"))
+            remove_dir(&all, guid).map_err(failed("remove directory of"))
+        })
     }
 
     /// Unmounts `D/subcontainers` when no rootfs is mounted there: nothing of ours is left in the machine's mounts.
@@ -374,13 +415,24 @@ impl Rootfs {
         point::release(data_dir).map_err(Error::kernel("unmount", "subcontainers"))
     }
 
+    /// Gives back ids that were taken for a rootfs that was never made: its maker was killed. For a daemon that starts.
+    pub fn give_back_stale_ids(store: &Store) -> Result<()> {
+        let dirs = &store.dirs;
+        if !dirs.path.join("ids").exists() {
+            return Ok(());
+        }
+        // Who takes ids has the lock, shared, until their rootfs has a record.
+        let sweep = || store.lock(FlockOperation::LockExclusive).and_then(|_lock| ids::sweep(&dirs.path));
+        sweep().map_err(Error::kernel("give back", "ids of nobody"))
+    }
+
     /// Held until dropped; another process's destroy or mount of the same rootfs waits.
     fn lock(&self) -> Result<OwnedFd> {
         lock_dir(&self.dir).map_err(Error::kernel("lock", format!("rootfs {}", self.record.guid)))
     }
 
-    /// Makes the overlay and attaches it.
-    fn mount(&self, new: bool) -> Result<()> {
+    /// Makes the overlay and attaches it. Returns what its layers' ids are mapped by.
+    fn mount(&self, new: bool) -> Result<(Option<Arc<OwnedFd>>, Spent)> {
         let record = &self.record;
         let failed = |step| Error::kernel(step, format!("rootfs {}", record.guid));
         let lowers = self.open_layers()?;
@@ -396,7 +448,8 @@ impl Rootfs {
         let base = disk.as_ref().map(|disk| disk.root()).transpose().map_err(failed("open disk of"))?;
         let base = base.as_ref().unwrap_or(&self.dir);
         let (upper, work) = if new {
-            let upper = make_dir(base, "upper").map_err(failed("create upper directory of"))?;
+            let upper = during(Step::MakeUpper, || make_dir(base, "upper"));
+            let upper = upper.map_err(failed("create upper directory of"))?;
             self.dress(&upper, &lowers).map_err(failed("set mode and owner of"))?;
             (upper, make_dir(base, "work").map_err(failed("create work directory of"))?)
         } else {
@@ -417,23 +470,25 @@ impl Rootfs {
             }
             (upper, work)
         };
-        match rustix::fs::mkdirat(&point, record.guid.as_str(), Mode::RWXU) {
+        match during(Step::MakeMountpoint, || rustix::fs::mkdirat(&point, record.guid.as_str(), Mode::RWXU)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed("create mount point of")(errno)),
         }
         let lowers: Vec<&OwnedFd> = self.distinct().into_iter().rev().map(|index| &lowers[index]).collect();
         let seen = match record.ids {
-            Some(first) => Some(
-                overlay::Seen::new(&lowers, first, &point, &record.guid, features)
-                    .map_err(failed("map ids of layers of"))?,
-            ),
+            Some(first) => {
+                let seen = || overlay::Seen::new(&lowers, first, &point, &record.guid, features);
+                Some(during(Step::MapLayers, seen).map_err(failed("map ids of layers of"))?)
+            }
             None => None,
         };
         let lowers = seen.as_ref().map_or(lowers, overlay::Seen::layers);
         let layers =
             overlay::Layers { lowers: &lowers, upper: &upper, work: &work, volatile: record.throwaway };
-        overlay::mount(&layers, &point, &record.guid, features)
-            .map_err(|source| Error::Overlay { guid: record.guid.clone(), source: Box::new(source) })
+        during(Step::MountRootfs, || overlay::mount(&layers, &point, &record.guid, features))
+            .map_err(|source| Error::Overlay { guid: record.guid.clone(), source: Box::new(source) })?;
+        let namespace = seen.as_ref().map(overlay::Seen::namespace);
+        Ok((namespace, seen.map_or_else(Spent::default, overlay::Seen::spent)))
     }
 
     /// Handles on the trees of all layers, lowest first; at least one.

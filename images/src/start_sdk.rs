@@ -9,8 +9,8 @@ use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use crate::store::Record;
-use crate::tree::{ensure_dir_at, names_in, open_dir_at, read_file_at, replace_file_at};
 use crate::{Digest, Error, Result, env_file};
+use linux::tree::{ensure_dir_at, names_in, open_dir_at, read_file_at, replace_file_at};
 
 /// Writes both files. The caller holds the store's lock exclusively.
 pub(crate) fn write(images: &OwnedFd, name: &str, record: &Record) -> Result<()> {

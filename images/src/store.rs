@@ -30,6 +30,7 @@ mod gc;
 mod names;
 mod work;
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,8 +44,8 @@ pub(crate) use commit::Image;
 pub(crate) use names::check as check_name;
 pub(crate) use work::Work;
 
-use crate::tree::{ensure_dir, ensure_dir_at, open_dir_at, read_file_at, text_names_in};
 use crate::{Cancel, Digest, Error, Limits, Progress, Pull, Result, archive, registry};
+use linux::tree::{ensure_dir, ensure_dir_at, open_dir_at, read_file_at, text_names_in};
 
 /// The image store of a data directory. Cheap to clone, safe to use from several threads and processes.
 #[derive(Clone, Debug)]
@@ -155,6 +156,19 @@ impl Store {
         registry::pull(self, what, progress, cancel)
     }
 
+    /// Fetches an artifact that is no image: the one layer of this type that it has, of at most so many bytes, verified,
+    /// in a file that is the caller's alone. Blocks; not to be called where tasks run.
+    pub fn artifact(
+        &self,
+        what: &Pull<'_>,
+        media_type: &str,
+        most: u64,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<File> {
+        registry::artifact(self, what, media_type, most, progress, cancel)
+    }
+
     /// Every image, oldest first.
     pub fn list(&self) -> Result<Vec<ImageInfo>> {
         let names = names::read(&self.dirs)?;
@@ -175,6 +189,11 @@ impl Store {
     pub fn get(&self, image: &str) -> Result<ImageInfo> {
         let record = self.find(image)?;
         Ok(names::info(record, &names::read(&self.dirs)?))
+    }
+
+    /// How this image wants to be run.
+    pub fn run_config(&self, image: &Digest) -> Result<ImageConfig> {
+        self.record(image).map(|record| record.config)
     }
 
     /// The bytes of the image's config, as they came.

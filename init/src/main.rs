@@ -1,8 +1,9 @@
 //! PID 1 inside a subcontainer, when no command was launched as PID 1.
 //!
-//! Owns three duties: it reaps every orphan, it forwards signals to the command it runs (if any), and it ends on
-//! SIGTERM when it runs none. It never allocates, opens or reads anything: a static program of a few kilobytes,
-//! without a standard library, so that a thousand idle containers cost little more than their page tables.
+//! Owns four duties: it reaps every orphan, it forwards signals to the command it runs (if any), it ends on SIGTERM when
+//! it runs none, and it writes down how it ends where nobody may be there to see it. It never allocates, opens or reads
+//! anything: a static program of a few kilobytes, without a standard library, so that a thousand idle containers cost
+//! little more than their page tables.
 //!
 //! ```text
 //! start-container-init                          idle: ends with 143 on SIGTERM, 130 on SIGINT
@@ -10,10 +11,13 @@
 //!                                               forwards signals to it, ends as it ends (128 + signal)
 //! start-container-guard NAME WORDS              starts a process and outlives its caller: see `guard`
 //! start-container-starter WORDS                 starts a process that waits: see `starter`
+//! start-container-keeper kept for DATA_DIR      keeps handles while no daemon runs: see `keeper`
 //! ```
 //!
 //! With a command, descriptor 3 is a pipe: the errno of a failed `execve` is written to it as one byte, and its
-//! closing without a byte says that the command runs.
+//! closing without a byte says that the command runs. The descriptor after it (3 without a command), where there is one, is
+//! a file of one word: it is mapped and closed before anything else, and gets the exit code at the end, whether anybody
+//! waits for that or not. The mapping is this process's only, not its children's.
 //!
 //! Compiled by `start-container/build.rs` and carried inside the `start-container` binary; it reaches the
 //! container as a sealed file in memory, never through the rootfs.
@@ -33,6 +37,7 @@ global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x0, sp", "bl {main}
 #[allow(dead_code, reason = "the other program that this is compiled into uses the rest")]
 mod bare;
 mod guard;
+mod keeper;
 mod starter;
 
 use bare::{nr, raw};
@@ -71,15 +76,17 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
         _ if first => {}
         2 => unsafe { starter::main(decimal(*argv.add(1) as *const u8)) },
         3 => unsafe { guard::main(*argv.add(1), decimal(*argv.add(2) as *const u8)) },
+        4 => keeper::main(),
         // Somebody's `/proc/self/exe` on the way into a container.
         _ => exit(127),
     }
+    unsafe { map_record(if argc > 2 { REPORT + 1 } else { REPORT }) };
     let child = if argc > 2 { unsafe { start(argv, envp) } } else { 0 };
     loop {
         let signal = unsafe { sys(nr::RT_SIGTIMEDWAIT, [&raw const all as usize, 0, 0, 8]) };
         match signal {
             SIGCHLD => unsafe { reap(child) },
-            SIGTERM | SIGINT if child == 0 => exit(128 + signal as usize),
+            SIGTERM | SIGINT if child == 0 => end(128 + signal as usize),
             // The command may have ended in this moment; SIGCHLD follows.
             1.. if child != 0 => drop(unsafe { sys(nr::KILL, [child as usize, signal as usize]) }),
             _ => {}
@@ -97,9 +104,39 @@ unsafe fn reap(command: isize) {
         }
         if pid == command {
             let signal = status & 0x7f;
-            exit(if signal == 0 { (status >> 8 & 0xff) as usize } else { 128 + signal as usize });
+            end(if signal == 0 { (status >> 8 & 0xff) as usize } else { 128 + signal as usize });
         }
     }
+}
+
+/// Where the exit code is written, if anywhere.
+static mut RECORD: *mut u32 = core::ptr::null_mut();
+
+/// What the word is without the code in its lowest byte. Whoever reads it takes nothing else for an end.
+const ENDED: u32 = 0x656e_6400;
+
+/// Maps the file of one word that is open as `fd`, if it is, and closes it. What runs in here can reach the word by this
+/// process's memory, as it can reach the rest of it: it may lie about its own end. It cannot reach the file.
+unsafe fn map_record(fd: usize) {
+    const READ_WRITE: usize = 3;
+    const MAP_SHARED: usize = 1;
+    const MADV_DONTFORK: usize = 10;
+    const PAGE: usize = 4096;
+    let mapped = unsafe { sys(nr::MMAP, [0, PAGE, READ_WRITE, MAP_SHARED, fd, 0]) };
+    if mapped > 0 {
+        unsafe { sys(nr::MADVISE, [mapped as usize, PAGE, MADV_DONTFORK]) };
+        unsafe { RECORD = mapped as *mut u32 };
+    }
+    unsafe { sys(nr::CLOSE, [fd]) };
+}
+
+/// Ends, and leaves the code where it can be found.
+fn end(code: usize) -> ! {
+    let record = unsafe { RECORD };
+    if !record.is_null() {
+        unsafe { record.write_volatile(ENDED | (code & 0xff) as u32) };
+    }
+    exit(code)
 }
 
 /// Starts the command as a child and returns its pid.
@@ -135,7 +172,7 @@ unsafe fn start(argv: *const usize, envp: *const usize) -> isize {
     if pid < 0 {
         let errno = -pid as u8;
         unsafe { sys(nr::WRITE, [REPORT, &raw const errno as usize, 1]) };
-        exit(126);
+        end(126);
     }
     unsafe { sys(nr::CLOSE, [REPORT]) };
     pid

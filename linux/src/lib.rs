@@ -12,15 +12,17 @@
 //! | [`mount`] | `mount_setattr`, `open_tree_attr`, and `fsopen … fsmount` with the kernel's own explanation |
 //! | [`mounts`] | what is mounted: `listmount` and `statmount`, or mountinfo |
 //! | [`resolve`] | paths inside a root: `openat2`, `mkdir -p` by handle |
+//! | [`tree`] | small steps on directories by handle: make, replace a file, remove a whole tree |
 //! | [`proc`] | procfs handles that are known to be procfs |
 //! | [`pidfd`], [`signal`] | processes by handle, how they ended, signals by name |
 //! | [`userns`] | user namespaces that carry an id map |
 //! | [`netns`] | network namespaces without a name, and work inside them |
 //! | [`process`], [`caps`] | `close_range`, `execveat`, keyrings; capabilities by name |
 //! | [`seccomp`] | system call filters, as the kernel takes them |
-//! | [`memfd`] | sealed memory files |
+//! | [`file`](mod@file), [`memfd`] | whole files; sealed memory files |
 //! | [`loopdev`] | a file as a block device |
 //! | [`kernel`] | which of the newer calls this kernel has |
+//! | [`step`] | points at which a test ends this process |
 //! | [`errno`] | `ENOENT` for 2 |
 //!
 //! The kernel floor is 6.1. Where a newer call is used when present, the function takes [`kernel::Features`], so
@@ -31,6 +33,7 @@ mod sys;
 pub mod bpf;
 pub mod caps;
 pub mod errno;
+pub mod file;
 pub mod fsids;
 pub mod kernel;
 pub mod loopdev;
@@ -47,4 +50,6 @@ pub mod signal;
 pub mod signalfd;
 pub mod socket;
 pub mod spawn;
+pub mod step;
+pub mod tree;
 pub mod userns;

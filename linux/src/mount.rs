@@ -13,9 +13,13 @@ use crate::sys::{check, nr, owned};
 
 mod context;
 mod elsewhere;
+mod own;
+mod vestibule;
 
 pub use context::{ContextError, FsContext};
 pub use elsewhere::clone_from;
+pub use own::in_own_namespace;
+pub use vestibule::{PLACE as VESTIBULE_PLACE, vestibule};
 
 /// What to change on a mount: the arguments of `mount_setattr(2)`.
 #[derive(Clone, Copy, Debug)]

@@ -173,6 +173,50 @@ pub fn exit_info(pidfd: impl AsFd) -> Option<ExitStatus> {
     (info.mask & PIDFD_INFO_EXIT != 0).then(|| ExitStatus::from_wait_status(info.exit_code)).flatten()
 }
 
+/// How a process that is no child of ours has ended, or `None` when nothing tells. `pidfd` is its handle from before, and
+/// `pid` its number then.
+///
+/// From the handle itself once it is reaped ([`exit_info`], Linux 6.15); until then, on every kernel, from what proc says of
+/// a zombie, the last field of `/proc/<pid>/stat`. Between the two there is nothing for a moment, hence the patience.
+#[must_use]
+pub fn foreign_end(pidfd: impl AsFd, pid: Pid) -> Option<ExitStatus> {
+    let pidfd = pidfd.as_fd();
+    for _ in 0..100 {
+        if let Some(status) = exit_info(pidfd) {
+            return Some(status);
+        }
+        // While the handle can still be signalled, the number is that process's, and a zombie's stays so.
+        let is_there = || {
+            let returned =
+                // SAFETY: signal 0 is none, and the siginfo is null.
+                unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), 0, std::ptr::null::<libc::siginfo_t>(), 0) };
+            returned == 0
+        };
+        let code = zombie_code(pid);
+        if is_there()
+            && let Some(status) = code
+        {
+            return Some(status);
+        }
+        if !is_there() && !crate::kernel::Features::get().pidfd_exit_info {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
+}
+
+/// The exit code in `/proc/<pid>/stat`, if that is a zombie's.
+fn zombie_code(pid: Pid) -> Option<ExitStatus> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name, in parentheses, may hold anything. The state is field 3, the exit code field 52.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if fields.next()? != "Z" {
+        return None;
+    }
+    ExitStatus::from_wait_status(fields.nth(48)?.parse().ok()?)
+}
+
 /// The process's id in our pid namespace; none when it is gone, or not in ours.
 ///
 /// `PIDFD_GET_INFO`, Linux 6.13; before, the `Pid:` line of `/proc/self/fdinfo`.

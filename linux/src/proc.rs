@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat2};
 use rustix::io::{Errno, Result};
@@ -33,6 +34,19 @@ impl Procfs {
             Ok(proc) => Ok(proc),
             Err(_) => Self::detached(),
         }
+    }
+
+    /// As [`Procfs::open`], once for this process: what it was then, it stays.
+    ///
+    /// # Errors
+    /// As [`Procfs::open`].
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Procfs> = OnceLock::new();
+        if let Some(shared) = SHARED.get() {
+            return Ok(shared);
+        }
+        let opened = Self::open()?;
+        Ok(SHARED.get_or_init(|| opened))
     }
 
     /// A new procfs of our pid namespace, mounted nowhere: nobody can have put anything over its files.
@@ -90,12 +104,19 @@ impl Procfs {
     /// # Errors
     /// As [`open_at`](Self::open_at), and those of `read(2)`.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
-        let file = self.open_at(path, OFlags::RDONLY)?;
-        let mut bytes = Vec::new();
-        let mut file = std::fs::File::from(file);
-        std::io::Read::read_to_end(&mut file, &mut bytes)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        Ok(bytes)
+        crate::file::read(self.open_at(path, OFlags::RDONLY)?)
+    }
+
+    /// When a process started, in clock ticks since boot, and whether it has ended: fields 22 and 3 of its `stat`. None when
+    /// there is no such process.
+    #[must_use]
+    pub fn start_time(&self, pid: Pid) -> Option<(u64, bool)> {
+        let stat = self.read(format!("{pid}/stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        // The name, in parentheses, may hold anything.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let ended = matches!(fields.next()?, "Z" | "X");
+        Some((fields.nth(18)?.parse().ok()?, ended))
     }
 
     /// Follows a magic link, such as `user` in `ns` of a process's directory: what it points to is elsewhere by

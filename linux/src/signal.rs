@@ -110,6 +110,24 @@ pub fn is_pending(signals: &[Signal]) -> bool {
     signals.iter().any(|signal| unsafe { libc::sigismember(&raw const set, signal.as_raw()) } == 1)
 }
 
+/// Does this with no signal blocked in this thread, and blocks again what was: programs inherit the mask of whoever starts them,
+/// and one that was started with SIGTERM blocked does not end by it. What came meanwhile has its usual effect.
+///
+/// `pthread_sigmask(3)`, POSIX.
+pub fn unblocked<T>(work: impl FnOnce() -> T) -> T {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initializes the first set, the call reads it and fills in the second.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), before.as_mut_ptr());
+    }
+    let result = work();
+    // SAFETY: the set was filled in above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    result
+}
+
 /// Gives a signal its default meaning in this process, whatever the program that started it has left.
 pub fn default_disposition(signal: Signal) {
     // SAFETY: no handler, so nothing of ours runs in one. It fails for SIGKILL and SIGSTOP, which have no other.

@@ -11,7 +11,7 @@ use rustix::io::{Errno, Result};
 /// # Errors
 /// `ENOTTY` for what is no socket.
 pub fn unread_by_peer(socket: impl AsFd) -> Result<usize> {
-    const SIOCOUTQ: libc::c_ulong = libc::TIOCOUTQ;
+    const SIOCOUTQ: libc::Ioctl = libc::TIOCOUTQ;
     let mut value: libc::c_int = 0;
     // SAFETY: the call writes one int to a valid place.
     let done = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCOUTQ, &raw mut value) };

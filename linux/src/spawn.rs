@@ -83,6 +83,9 @@ pub struct Script {
     /// The pid namespace that is made for the child ([`new::PID`]) lies beneath that of this process (a pidfd): it ends
     /// with that one, and is seen from there. Only [`start_through`] can do that.
     pub above: Option<Arc<OwnedFd>>,
+    /// The mount namespace that the child's own ([`new::MOUNT`]) begins as a copy of; that of this process if none is named.
+    /// Only [`spawn`] can do that, and not for who begins in a `container`.
+    pub vestibule: Option<Arc<OwnedFd>>,
     /// The cgroup (v2 directory) that the child starts in.
     pub cgroup: Option<Arc<OwnedFd>>,
     /// The steps, in order.
@@ -172,13 +175,12 @@ pub fn spawn(script: &Script) -> Result<Spawned, SpawnError> {
     // SAFETY: the words are there until after the child has become its program.
     let flat = unsafe { Flat::new(words.as_ptr()) };
     let signals = clone::BlockedSignals::new();
-    let abroad = match &script.container {
-        Some(target) => Some(
-            clone::Abroad::enter(target.as_fd())
-                .map_err(|errno| SpawnError { step: FailedStep::Container, errno })?,
-        ),
-        None => None,
+    let abroad = match (&script.container, &script.vestibule) {
+        (Some(container), _) => Some(clone::Abroad::enter(container.as_fd(), clone::CONTAINER)),
+        (None, Some(vestibule)) => Some(clone::Abroad::enter(vestibule.as_fd(), clone::MOUNTS)),
+        (None, None) => None,
     };
+    let abroad = abroad.transpose().map_err(|errno| SpawnError { step: FailedStep::Container, errno })?;
     let mut report = Report::default();
     let cloned = clone::vfork(flat, &mut report);
     drop(abroad);
@@ -229,32 +231,53 @@ pub fn start_through<'a>(script: &'a Script, through: &Through) -> Result<Starti
     let first = 3 + through.keep.len() as u64 + 2;
     let mut descriptors = Descriptors::From(first, Vec::new());
     let words = flat::encode(script, None, &mut descriptors).map_err(SpawnError::descriptors)?;
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let file = crate::memfd::memfd(c"script", &bytes).map_err(SpawnError::descriptors)?;
     let (report, writes) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(SpawnError::descriptors)?;
     let mut keep = through.keep.clone();
-    keep.extend([Arc::new(writes), Arc::new(file)]);
+    keep.extend([Arc::new(writes), file_of(&words)?]);
+    let starter = Script {
+        // A signal for the caller's terminal is none for it.
+        closed_ops: vec![Op::Session { controlling_terminal: false }],
+        ..carrier(&through.program, &through.null, &through.args, &words, keep, descriptors)
+    };
+    let stays = spawn(&starter)?.pidfd;
+    Ok(Starting { script, report, stays })
+}
+
+/// A script as a file, for a program that carries it out.
+fn file_of(words: &[u64]) -> Result<Arc<OwnedFd>, SpawnError> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    crate::memfd::memfd(c"script", &bytes).map(Arc::new).map_err(SpawnError::descriptors)
+}
+
+/// What starts that program: `keep`, and then what the script's `descriptors` are, are its own from 3 on; its last argument
+/// is the number of words.
+fn carrier(
+    program: &Arc<OwnedFd>,
+    null: &Arc<OwnedFd>,
+    args: &[CString],
+    words: &[u64],
+    mut keep: Vec<Arc<OwnedFd>>,
+    descriptors: Descriptors,
+) -> Script {
     if let Descriptors::From(_, inherited) = descriptors {
         keep.extend(inherited);
     }
     let count = CString::new(words.len().to_string()).unwrap_or_default();
-    let starter = Script {
+    Script {
         namespaces: 0,
         container: None,
         above: None,
+        vestibule: None,
         cgroup: None,
         ops: Vec::new(),
-        stdio: [Arc::clone(&through.null), Arc::clone(&through.null), Arc::clone(&through.null)],
+        stdio: [(); 3].map(|()| Arc::clone(null)),
         keep,
-        // A signal for the caller's terminal is none for it.
-        closed_ops: vec![Op::Session { controlling_terminal: false }],
-        program: Program::File(Arc::clone(&through.program)),
-        argv: through.args.iter().cloned().chain([count]).collect(),
+        closed_ops: Vec::new(),
+        program: Program::File(Arc::clone(program)),
+        argv: args.iter().cloned().chain([count]).collect(),
         envp: Vec::new(),
-    };
-    let stays = spawn(&starter)?.pidfd;
-    Ok(Starting { script, report, stays })
+    }
 }
 
 impl Starting<'_> {

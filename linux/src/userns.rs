@@ -114,7 +114,7 @@ fn text(map: &[Extent]) -> String {
 }
 
 fn set_up(pid: Pid, uid: &[u8], gid: &[u8]) -> Result<OwnedFd> {
-    let proc = Procfs::open()?;
+    let proc = Procfs::shared()?;
     let directory = proc.process(pid)?;
     for (name, map) in [("uid_map", uid), ("gid_map", gid)] {
         let file = crate::resolve::beneath_no_links(

@@ -21,6 +21,7 @@ fn script(argv: &[&CStr]) -> Script {
         namespaces: 0,
         container: None,
         above: None,
+        vestibule: None,
         cgroup: None,
         ops: Vec::new(),
         stdio: [Arc::clone(&null), Arc::clone(&null), null],
@@ -225,4 +226,34 @@ fn tempfile_dir() -> std::path::PathBuf {
     let dir = std::env::temp_dir().join(format!("linux-spawn-{}", std::process::id()));
     std::fs::create_dir(&dir).unwrap();
     dir
+}
+
+#[test]
+fn s6_a_container_that_begins_in_a_vestibule_never_had_the_machines_mounts() {
+    use rustix::mount::{OpenTreeFlags as F, open_tree};
+    let own = std::fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+    let vestibule = Arc::new(linux::mount::vestibule().unwrap());
+    // The root alone, without what is mounted on it.
+    let root = open_tree(rustix::fs::CWD, "/", F::OPEN_TREE_CLONE | F::OPEN_TREE_CLOEXEC).unwrap();
+    let proc = Mounted::New { fs: c"proc".to_owned(), options: Vec::new(), attributes: 0 };
+    let mut script = sh("cat /proc/self/mountinfo");
+    script.namespaces = new::MOUNT | new::PID;
+    script.vestibule = Some(Arc::clone(&vestibule));
+    script.ops = vec![
+        Op::Mount { source: Mounted::Tree(Arc::new(root)), target: c"root".to_owned() },
+        Op::EnterRoot(linux::mount::VESTIBULE_PLACE.to_owned()),
+        Op::Mount { source: proc, target: c"proc".to_owned() },
+        // Whatever needs the machine's null device finds it.
+        Op::Mask { target: c"proc/cpuinfo".to_owned() },
+        Op::PivotRoot,
+    ];
+    let (status, text) = output(script.clone());
+    assert_eq!(status, ExitStatus::Exited(0));
+    let places: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+    assert_eq!(places, ["/", "/proc", "/proc/cpuinfo"], "{text}");
+    // This thread is where it was, and so is it after a start that failed.
+    assert_eq!(std::fs::read_link("/proc/thread-self/ns/mnt").unwrap(), own);
+    script.ops = vec![Op::EnterRoot(c"/absent".to_owned())];
+    assert!(matches!(spawn(&script).unwrap_err().step, FailedStep::Op(_)));
+    assert_eq!(std::fs::read_link("/proc/thread-self/ns/mnt").unwrap(), own);
 }

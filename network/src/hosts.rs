@@ -21,9 +21,12 @@ struct Patch {
 
 /// Adds the lines of a container.
 pub(crate) fn add(file: &OwnedFd, addresses: &[IpAddr], names: &[String]) -> Result<(), Errno> {
+    let mut text = read(file)?;
     for address in addresses {
-        let text = read(file)?;
-        write(file, &add_line(&text, &line(*address, names)))?;
+        let patch = add_line(&text, &line(*address, names));
+        write(file, &patch)?;
+        let end = (patch.at + patch.bytes.len()).min(text.len());
+        text.replace_range(patch.at..end, &patch.bytes);
     }
     Ok(())
 }
@@ -79,7 +82,13 @@ fn read(file: &OwnedFd) -> Result<String, Errno> {
     loop {
         match rustix::io::pread(file, &mut chunk, bytes.len() as u64)? {
             0 => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            count => bytes.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+            count => {
+                bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                if count < chunk.len() {
+                    // A regular file: there is no more.
+                    return Ok(String::from_utf8_lossy(&bytes).into_owned());
+                }
+            }
         }
     }
 }

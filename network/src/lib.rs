@@ -2,7 +2,7 @@
 //!
 //! Owns: our bridges and veth pairs, the nftables table `inet start-container`, the settings of the machine that
 //! they need, and what is beneath the state directory (drawn in `state.rs`). Never touches a link, table or rule
-//! that it did not make, never keeps a process running, and knows nothing of images, mounts or cgroups: a caller
+//! that it did not make (but for [`devices`], which an OCI Spec gives to a container), never keeps a process running, and knows nothing of images, mounts or cgroups: a caller
 //! gets a namespace to join and two files to mount.
 //!
 //! ```text
@@ -24,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may fail loudly"))]
 
 mod address;
+pub mod devices;
 mod error;
 mod hosts;
 mod links;
@@ -34,6 +35,7 @@ mod networks;
 mod nft;
 mod plan;
 mod ports;
+mod probe;
 mod request;
 mod resolver;
 mod state;
@@ -44,6 +46,7 @@ pub use machine::Change;
 pub use namespace::Namespace;
 pub use networks::{Attachment, Config, Endpoint, Networks, Ready, Warm};
 pub use nft::TABLE;
+pub use probe::{Probe, probe};
 pub use request::{Protocol, Publish, Request};
 pub use resolver::Dns;
 pub use traces::Traces;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use ipnet::IpNet;
+use linux::step::{Step, during};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
@@ -77,7 +78,8 @@ impl Links {
                 LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)])),
             ]),
         ];
-        self.ask("make bridge", name, Message::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)?;
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        during(Step::MakeBridge, || self.ask("make bridge", name, Message::NewLink(link), flags))?;
         self.index(name)?.ok_or(Errno::NODEV).map_err(Error::netlink("make bridge", name))
     }
 
@@ -103,7 +105,8 @@ impl Links {
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(inside))),
             ]),
         ];
-        self.ask("make veth", veth.name, Message::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)?;
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        during(Step::MakeLink, || self.ask("make veth", veth.name, Message::NewLink(link), flags))?;
         // An alias given at creation is ignored by the kernel.
         let mut alias = LinkMessage::default();
         alias.attributes =
@@ -186,7 +189,7 @@ impl Links {
     pub(crate) fn remove(&self, name: &str) -> Result<bool> {
         let mut link = LinkMessage::default();
         link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
-        match self.0.request(Message::DelLink(link), 0) {
+        match during(Step::RemoveLink, || self.0.request(Message::DelLink(link), 0)) {
             Ok(_) => Ok(true),
             Err(Errno::NODEV) => Ok(false),
             Err(errno) => Err(Error::netlink("remove link", name)(errno)),
@@ -255,7 +258,18 @@ impl Links {
         }))
     }
 
-    fn ask(&self, step: &'static str, subject: impl ToString, message: Message, flags: u16) -> Result<()> {
+    /// What the kernel answers to a request.
+    pub(crate) fn list(&self, message: Message, flags: u16, what: &str) -> Result<Vec<Message>> {
+        self.0.request(message, flags).map_err(Error::netlink("list", what))
+    }
+
+    pub(crate) fn ask(
+        &self,
+        step: &'static str,
+        subject: impl ToString,
+        message: Message,
+        flags: u16,
+    ) -> Result<()> {
         self.0.request(message, flags).map(drop).map_err(Error::netlink(step, subject))
     }
 }

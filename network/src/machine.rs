@@ -10,8 +10,12 @@
 //! Putting back does not override others: a setting that is no longer as we set it stays as it is.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use linux::step::{Step, during};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -29,12 +33,45 @@ pub struct Change {
     pub set: String,
 }
 
+const DISABLED6: &str = "net/ipv6/conf/all/disable_ipv6";
 const FORWARD4: &str = "net/ipv4/ip_forward";
 const FORWARD6: &str = "net/ipv6/conf/all/forwarding";
 
 /// Whether this network namespace has IPv6 at all.
 pub(crate) fn has_ipv6() -> bool {
-    read("net/ipv6/conf/all/disable_ipv6").as_deref() == Some("0")
+    read(DISABLED6).as_deref() == Some("0")
+}
+
+/// Settings that are asked for often, by open files.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    disabled6: OnceLock<OwnedFd>,
+    forward4: OnceLock<OwnedFd>,
+    forward6: OnceLock<OwnedFd>,
+}
+
+impl Watched {
+    /// Whether [`wanted`] has anything to change.
+    pub(crate) fn is_as_wanted(&self) -> bool {
+        let is_off = |file, sysctl| value(file, sysctl).as_deref() == Some("0");
+        let ipv6 = is_off(&self.disabled6, DISABLED6);
+        !(is_off(&self.forward4, FORWARD4) || ipv6 && is_off(&self.forward6, FORWARD6))
+    }
+}
+
+/// What a setting is, by a file that is opened once. The kernel makes the text for each read from its beginning.
+fn value(file: &OnceLock<OwnedFd>, sysctl: &str) -> Option<String> {
+    let file = match file.get() {
+        Some(file) => file,
+        None => {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(path(sysctl), flags, Mode::empty()).ok()?;
+            file.get_or_init(|| opened)
+        }
+    };
+    let mut text = [0; 64];
+    let count = rustix::io::pread(file, &mut text, 0).ok()?;
+    Some(String::from_utf8_lossy(text.get(..count)?).trim().to_owned())
 }
 
 /// What is to be changed, in that order. Changes nothing.
@@ -76,7 +113,8 @@ fn links() -> Vec<String> {
 
 /// Makes the changes, which are written down already.
 pub(crate) fn apply(changes: &[Change]) -> Result<()> {
-    changes.iter().try_for_each(|change| write(&change.sysctl, &change.set))
+    let set = |change: &Change| during(Step::SetMachine, || write(&change.sysctl, &change.set));
+    changes.iter().try_for_each(set)
 }
 
 /// Puts back what is still as we set it, last first.

@@ -32,6 +32,7 @@ pub use ready::Ready;
 pub struct Networks {
     dir: Dir,
     config: Config,
+    settings: machine::Watched,
 }
 
 /// What an operator may choose.
@@ -108,7 +109,7 @@ impl Networks {
     /// # Errors
     /// When it cannot be written to.
     pub fn open(dir: OwnedFd, config: Config) -> Result<Self> {
-        Ok(Self { dir: Dir::open(dir)?, config })
+        Ok(Self { dir: Dir::open(dir)?, config, settings: machine::Watched::default() })
     }
 
     /// Checks a request as [`private`](Self::private) would once the container is released, and makes nothing: names,
@@ -121,6 +122,9 @@ impl Networks {
         // What an earlier run of it left goes first.
         state.attached.remove(guid);
         let plan = plan::plan(&state, guid, request)?;
+        if plan.publish.is_empty() {
+            return Ok(());
+        }
         ports::settle(&state, &plan.publish, machine::has_ipv6()).map(drop)
     }
 

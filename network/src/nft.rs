@@ -21,6 +21,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
+use linux::step::{Step, during};
 use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use rustix::io::Errno;
 
@@ -201,6 +202,10 @@ const PROGRAMS: [&str; 4] = ["nft", "/usr/sbin/nft", "/sbin/nft", "/run/current-
 
 /// Has `nft` apply a text: all of it or nothing. Takes 2 to 4 ms for elements, 10 to 20 ms for the table.
 pub(crate) fn apply(step: &'static str, text: &str) -> Result<()> {
+    during(Step::ApplyRules, || run(step, text))
+}
+
+fn run(step: &'static str, text: &str) -> Result<()> {
     let start = |program: &str| {
         Command::new(program)
             .args(["-f", "-"])

@@ -9,14 +9,17 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use linux::file::Remembered;
+use linux::proc::Procfs;
+use linux::step::{Step, during};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::address;
@@ -93,8 +96,9 @@ pub(crate) struct Maker {
 
 impl Maker {
     pub(crate) fn this_process() -> Self {
+        static MAKER: OnceLock<Maker> = OnceLock::new();
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        Self { pid, start_time: start_time(pid).unwrap_or_default() }
+        *MAKER.get_or_init(|| Self { pid, start_time: start_time(pid).unwrap_or_default() })
     }
 
     pub(crate) fn lives(&self) -> bool {
@@ -104,11 +108,8 @@ impl Maker {
 
 /// Field 22 of `/proc/<pid>/stat`, unless it is a zombie.
 fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let dead = matches!(fields.next()?, "Z" | "X");
-    fields.nth(18)?.parse().ok().filter(|_| !dead)
+    let (time, ended) = Procfs::shared().ok()?.start_time(Pid::from_raw(pid)?)?;
+    (!ended).then_some(time)
 }
 
 impl Network {
@@ -123,7 +124,7 @@ impl Network {
 
 /// The state directory.
 #[derive(Debug)]
-pub(crate) struct Dir(OwnedFd);
+pub(crate) struct Dir(OwnedFd, Remembered<State>);
 
 const FILE: &str = "state.json";
 const NEW: &str = "state.new";
@@ -135,7 +136,7 @@ pub(crate) const RESOLV: &str = "resolv";
 
 impl Dir {
     pub(crate) fn open(dir: OwnedFd) -> Result<Self> {
-        let dir = Self(dir);
+        let dir = Self(dir, Remembered::default());
         for name in [HOSTS, RESOLV] {
             match rustix::fs::mkdirat(&dir.0, name, Mode::from(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -154,15 +155,11 @@ impl Dir {
 
     /// The state at this moment, without the lock.
     pub(crate) fn read(&self) -> Result<State> {
-        let file = match self.file(FILE, OFlags::RDONLY) {
-            Err(Error::File { source: Errno::NOENT, .. }) => return Ok(State::default()),
-            other => other?,
-        };
-        let mut text = Vec::new();
-        File::from(file)
-            .read_to_end(&mut text)
-            .map_err(|error| fail("read", FILE)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-        serde_json::from_slice(&text).map_err(|source| Error::Corrupt { source })
+        let failed = |errno| fail("read", FILE)(errno);
+        let understand =
+            |text: &[u8]| serde_json::from_slice(text).map_err(|source| Error::Corrupt { source });
+        let state = self.1.read(&self.0, FILE, failed, understand)?;
+        Ok(state.as_deref().cloned().unwrap_or_default())
     }
 
     /// Says that bridges and table are to be kept, until what is returned is dropped.
@@ -234,7 +231,9 @@ impl Lock<'_> {
             let count = rustix::io::write(&file, rest).map_err(fail("write", NEW))?;
             rest = rest.get(count..).unwrap_or_default();
         }
-        rustix::fs::renameat(&self.dir.0, NEW, &self.dir.0, FILE).map_err(fail("replace", FILE))
+        self.dir.1.wrote(file, state.clone()).map_err(fail("look at", NEW))?;
+        let replaced = || rustix::fs::renameat(&self.dir.0, NEW, &self.dir.0, FILE);
+        during(Step::WriteNetworks, replaced).map_err(fail("replace", FILE))
     }
 }
 

@@ -32,7 +32,7 @@ impl Traces {
             }
             Ok(false)
         };
-        linux::netns::within(netns, look)
+        linux::netns::visit(netns, look)
             .map_err(|source| Error::Namespace { step: "enter", source })
             .flatten()
     }
@@ -58,11 +58,11 @@ fn only_announced(snmp6: &str) -> bool {
 }
 
 fn read(name: &str) -> Result<String> {
-    std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).map_err(|error| {
-        state::fail("read", &format!("net/{name}"))(
-            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
-        )
-    })
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let bytes = rustix::fs::open(format!("/proc/thread-self/net/{name}"), flags, rustix::fs::Mode::empty())
+        .and_then(linux::file::read)
+        .map_err(state::fail("read", &format!("net/{name}")))?;
+    String::from_utf8(bytes).map_err(|_not_text| unreadable(name))
 }
 
 /// None on a machine without IPv6.

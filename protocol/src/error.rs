@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::package::Scopes;
+
 /// The request was cancelled (LSP's code for it).
 pub const REQUEST_CANCELLED: i32 = -32800;
 /// The request could not be carried out; [`ErrorData`] says why.
@@ -23,6 +25,10 @@ pub struct ErrorData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub errno: Option<String>,
+    /// What would have to be granted, exactly, where a grant is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub missing: Option<Scopes>,
 }
 
 /// What sort of failure an error is.
@@ -53,10 +59,26 @@ pub enum ErrorKind {
     Escape,
     /// An archive, manifest or digest is not what it claims to be.
     Corrupt,
-    /// A registry or the network failed.
+    /// A registry, a port inside, or the network failed.
     Network,
     /// A registry refused the credentials.
     Unauthorized,
+    /// Nobody whom the operator trusts vouches for a bundle.
+    Untrusted,
+    /// A package asks for more than was granted.
+    NeedsConsent,
+    /// Package code did what it may not. `missing` names the grant that is not there, where one would help.
+    Denied,
+    /// The broker knows this kind of call and does not carry it out: not in this version, or not now.
+    Unavailable,
+    /// The package was put in quarantine; the operator may lift that.
+    Quarantined,
+    /// It took longer than it may.
+    TimedOut,
+    /// Code of a package has thrown an error.
+    Thrown,
+    /// It does not fit the state that something is in, or what others need.
+    Conflict,
     /// No space, memory, descriptors or processes left.
     Exhausted,
     /// Anything else that the kernel refused.

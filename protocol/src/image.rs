@@ -111,6 +111,14 @@ pub struct ImageConfig {
     pub healthcheck: Option<Healthcheck>,
 }
 
+impl ImageConfig {
+    /// What runs where nobody says what: entry point and default arguments. May be empty.
+    #[must_use]
+    pub fn command(&self) -> Vec<String> {
+        [self.entrypoint.as_slice(), &self.cmd].concat()
+    }
+}
+
 /// Docker's `HEALTHCHECK`. Times are in nanoseconds, as there.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
 #[serde(rename_all = "camelCase")]

@@ -14,25 +14,36 @@
 //! second connection, one for each byte stream:
 //!   | {"method":"stream.attach",...} ->     |   first and only request
 //!   | <- {"result":{}}                      |   and from here on raw bytes, until either side closes
+//!
+//! or {"method":"stream.connect",...}, for a TCP connection to a port inside
 //! ```
+//! Package code speaks the same way on a socket of its own, with other methods: see [`broker`]; and the host with the
+//! process that runs a package's TypeScript: see [`worker`].
 //!
 //! The TypeScript types of the SDK and the JSON Schema are generated from here (see [`schema`]).
 
+pub mod broker;
+pub mod digest;
 pub mod error;
 pub mod file;
+pub mod function;
 pub mod image;
 pub mod limits;
+pub mod logs;
 pub mod network;
+pub mod package;
 pub mod process;
 pub mod sandbox;
 pub mod schema;
 pub mod session;
 pub mod stats;
 pub mod subcontainer;
+pub mod worker;
 
 mod data;
 
 pub use data::Data;
+pub use digest::Digest;
 pub use error::{ErrorData, ErrorKind};
 
 /// The version of this protocol. A host answers a `hello` that offers another one with

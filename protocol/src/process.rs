@@ -8,7 +8,9 @@ use ts_rs::TS;
 
 use crate::Data;
 use crate::limits::Limits;
+use crate::logs::{LogBounds, LogDriver};
 use crate::network::Network;
+use crate::subcontainer::Mount;
 
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
@@ -76,6 +78,9 @@ pub enum Stdio {
     Null,
     /// A pipe that `stream.attach` can reach.
     Pipe,
+    /// Kept by the host for `logs.read`, within bounds. Not for standard input. The host may end meanwhile, or be killed:
+    /// nothing is lost, and a process that writes more than a pipe holds waits for the next host.
+    Log,
 }
 
 /// The standard streams of a process.
@@ -94,11 +99,20 @@ pub struct Streams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub stderr: Stdio,
-    /// A terminal of this size instead of pipes; attached as `terminal`. Standard error stays apart, as a pipe,
-    /// when `stderr` is `pipe`.
+    /// A terminal of this size instead of pipes; attached as `terminal`. Standard error stays apart when `stderr` is
+    /// `pipe` or `log`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub terminal: Option<TerminalSize>,
+    /// How much is kept of streams that are `log`, of all processes in the subcontainer together. Default: what was
+    /// asked for there before, else three files of 10 MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub log: Option<LogBounds>,
+    /// Where else streams that are `log` go, of all processes in the subcontainer. Default: the host's (`--log-driver`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub log_driver: Option<LogDriver>,
 }
 
 /// Privileges of a container beyond, or below, the default.
@@ -246,6 +260,10 @@ pub struct SpawnParams {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub streams: Streams,
+    /// When it ends, so does everything that it started. Default: that goes on, until its subcontainer ends.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub tree: bool,
 }
 
 /// Result of `subcontainer.launch` and `subcontainer.spawn`: the process runs.
@@ -291,7 +309,7 @@ pub struct ExecParams {
     pub max_buffer: Option<u64>,
 }
 
-/// Result of `subcontainer.exec`.
+/// Result of `subcontainer.exec` and `subcontainer.run`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecResult {
@@ -305,6 +323,82 @@ pub struct ExecResult {
     pub stdout_truncated: bool,
     /// Standard error was longer than `maxBuffer`.
     pub stderr_truncated: bool,
+}
+
+/// Parameters of `subcontainer.run`: makes a throw-away subcontainer for one command, runs that as PID 1 inside to its end,
+/// and destroys it, in one round trip. Nothing of it is left when there is an answer, whatever that is; the end of the
+/// connection, or of the host, ends it, too. Not on the socket of a package.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunParams {
+    /// The image, as in `subcontainer.createFs`.
+    pub image_id: String,
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub name: Option<String>,
+    /// A user namespace of its own, as in `subcontainer.createFs`.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub userns: bool,
+    /// The sandbox that it is in, as in `subcontainer.createFs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub sandbox: Option<String>,
+    /// Bytes that its rootfs takes at most, as in `subcontainer.createFs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub rootfs_size: Option<u64>,
+    /// What is mounted inside, in this order.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub mounts: Vec<Mount>,
+    /// Run the command under our init instead of as PID 1.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub init: bool,
+    /// Share the host's `/dev` and `/sys`, as in `subcontainer.launch`.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub shared_dev_sys: bool,
+    /// Share the host's `/run`, as in `subcontainer.launch`.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub shared_run: bool,
+    /// Privileges that are not the default's.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub privileges: Privileges,
+    /// What everything in it may use together.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub limits: Limits,
+    /// Its network. Default: the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub network: Option<Network>,
+    /// Environment, working directory, user.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub options: CommandOptions,
+    /// Standard input; `/dev/null` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub input: Option<Data>,
+    /// Milliseconds that the command may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub timeout: Option<u64>,
+    /// Milliseconds between SIGTERM and the end of everything at a timeout or a cancellation. Default 0: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub grace: Option<u64>,
+    /// Bytes kept of each of stdout and stderr, as in `subcontainer.exec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub max_buffer: Option<u64>,
 }
 
 /// How a process ended.
@@ -327,7 +421,7 @@ pub enum Outcome {
     Timeout,
     /// A cancellation, or the end of the caller, ended it.
     Abort,
-    /// The kernel's out-of-memory killer ended it.
+    /// The kernel's out-of-memory killer ended it, or the child whose end it ended with (128 + SIGKILL), as our init does.
     OutOfMemory,
     /// It ended while no host watched, and the kernel kept no record of how.
     Unknown,
@@ -355,6 +449,44 @@ pub struct KillParams {
 pub struct KillResult {
     /// Whether there was still a process to send it to.
     pub delivered: bool,
+}
+
+/// Parameters of `subcontainer.stop`: asks the leader to end, and kills everything inside after a time.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StopParams {
+    /// The subcontainer.
+    pub guid: String,
+    /// The signal. Default: the image's, else `SIGTERM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub signal: Option<String>,
+    /// Milliseconds that it has. Default 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional, type = "number")]
+    pub timeout: Option<u64>,
+}
+
+/// Result of `subcontainer.stop`: nothing runs in it.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct StopResult {
+    /// How the leader ended. None when none ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub outcome: Option<Outcome>,
+    /// It had to be killed.
+    pub killed: bool,
+}
+
+/// Parameters of `subcontainer.signal`: sends a signal to the leader, whoever launched it.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignalParams {
+    /// The subcontainer.
+    pub guid: String,
+    /// The signal, with or without `SIG`.
+    pub signal: String,
 }
 
 /// Parameters of `subcontainer.wait`.

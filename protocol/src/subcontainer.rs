@@ -7,6 +7,7 @@ use ts_rs::TS;
 use crate::limits::Limits;
 use crate::network::NetworkInfo;
 use crate::process::{Allowed, Outcome};
+use crate::session::Health;
 
 /// Parameters of `subcontainer.createFs`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize, TS)]
@@ -164,6 +165,12 @@ pub enum MountSource {
         #[ts(optional, as = "Option<_>")]
         filetype: FileType,
     },
+    /// The directory of a package's socket: `packages/<packageId>/rpc`. Always read-only, and never created: it is there
+    /// while the package is active. Whoever can connect to `host.sock` in it speaks as that package.
+    Rpc {
+        /// The package.
+        package_id: String,
+    },
     /// The backup target: `backup`.
     Backup {
         /// A path inside it.
@@ -239,7 +246,7 @@ pub enum RunState {
         /// When it was launched, in milliseconds since the Unix epoch.
         #[ts(type = "number")]
         since: u64,
-        /// The leader's name for `stream.attach`, `kill`, `wait` and `resize`, when this host launched it.
+        /// The leader's name for `stream.attach`, `kill`, `wait` and `resize`, when a host launched it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[ts(optional)]
         process: Option<String>,
@@ -269,6 +276,14 @@ pub struct SubcontainerInfo {
     pub name: Option<String>,
     /// The image's digest.
     pub image_id: String,
+    /// What the image would have started, if it says so; absent where that is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[ts(optional, as = "Option<_>")]
+    pub entrypoint: Vec<String>,
+    /// Its arguments, after those of the entrypoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[ts(optional, as = "Option<_>")]
+    pub cmd: Vec<String>,
     /// Where its rootfs is mounted on the host.
     pub rootfs: String,
     /// Milliseconds since the Unix epoch.
@@ -292,6 +307,27 @@ pub struct SubcontainerInfo {
     pub state: RunState,
     /// Its mounts, in the order they were made.
     pub mounts: Vec<Mount>,
+    /// How what runs in it is, as those have said last who look after it (`events.health`). By name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[ts(optional, as = "Option<_>")]
+    pub health: Vec<HealthInfo>,
+}
+
+/// How something is that somebody looks after.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthInfo {
+    /// What was looked at: the name of a daemon or a check.
+    pub name: String,
+    /// How it is.
+    pub status: Health,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub message: Option<String>,
+    /// When that was said, in milliseconds since the Unix epoch.
+    #[ts(type = "number")]
+    pub time: u64,
 }
 
 /// Result of `subcontainer.list`.

@@ -2,6 +2,7 @@
  * Every error that the SDK throws by itself. How a command ended is no error: see {@link ExitError}, which only
  * `execFail` and `ExecResult.throw()` throw.
  */
+import type { ConnectOptions } from "./client/host.ts";
 import type { ErrorData, ErrorKind } from "./generated/protocol.ts";
 
 /** Node's error codes for the kinds that have one, so that code written for `node:fs` keeps working. */
@@ -11,6 +12,8 @@ const CODES: Partial<Record<ErrorKind, string>> = {
   busy: "EBUSY",
   invalid: "EINVAL",
   escape: "EXDEV",
+  denied: "EACCES",
+  timedOut: "ETIMEDOUT",
   commandNotFound: "ENOENT",
   commandNotExecutable: "EACCES",
 };
@@ -32,6 +35,8 @@ export class HostError extends Error {
   readonly code: string | undefined;
   /** The JSON-RPC code. */
   readonly rpcCode: number;
+  /** To package code: what would have to be granted, exactly. */
+  readonly missing: ErrorData["missing"];
 
   constructor(method: string, message: string, rpcCode: number, data?: Partial<ErrorData>) {
     super(message);
@@ -41,6 +46,7 @@ export class HostError extends Error {
     this.subject = data?.subject ?? "";
     this.code = data?.errno ?? CODES[this.kind];
     this.rpcCode = rpcCode;
+    this.missing = data?.missing;
   }
 }
 
@@ -56,8 +62,9 @@ export type ConnectionFailure =
   | "protocol";
 
 /**
- * There is no connection to the host, or not any more. Every request under way is rejected with it, and the host
- * destroys every subcontainer that the connection owned.
+ * There is no connection to the host, or not any more. Every request under way is rejected with it. What the connection
+ * owned is destroyed; where it was the host that went away (`lost`), only if no other one is found in time, see
+ * {@link ConnectOptions.reconnect}.
  */
 export class ConnectionError extends Error {
   override readonly name = "ConnectionError";
@@ -65,11 +72,19 @@ export class ConnectionError extends Error {
   readonly failure: ConnectionFailure;
   /** The host's socket. */
   readonly socket: string;
+  /** `unknown`: the request was sent, and may have been carried out. `notStarted`: it was not. */
+  readonly outcome: "unknown" | "notStarted";
 
-  constructor(failure: ConnectionFailure, socket: string, message: string, options?: ErrorOptions) {
+  constructor(
+    failure: ConnectionFailure,
+    socket: string,
+    message: string,
+    options?: ErrorOptions & { outcome?: "unknown" | "notStarted" },
+  ) {
     super(message, options);
     this.failure = failure;
     this.socket = socket;
+    this.outcome = options?.outcome ?? "notStarted";
   }
 }
 

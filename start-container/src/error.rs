@@ -36,6 +36,18 @@ impl Failure {
         Self::new(kind_of(errno), step, subject).because(errno)
     }
 
+    /// For `map_err`: a step that failed with an error of the standard library, most often the kernel's.
+    pub(crate) fn io(
+        step: impl Into<String>,
+        subject: impl fmt::Display,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let (step, subject) = (step.into(), subject.to_string());
+        move |error| {
+            let kind = Errno::from_io_error(&error).map_or(ErrorKind::Kernel, kind_of);
+            Self::new(kind, step, subject).because(error)
+        }
+    }
+
     /// The first kernel error among the causes.
     pub(crate) fn errno(&self) -> Option<Errno> {
         let mut next: Option<&(dyn Error + 'static)> = self.cause.as_deref().map(|cause| cause as _);
@@ -63,6 +75,7 @@ impl Failure {
             step: self.step.clone(),
             subject: self.subject.clone(),
             errno: self.errno().map(|errno| linux::errno::name(errno).into_owned()),
+            missing: None,
         }
     }
 
@@ -129,6 +142,13 @@ impl From<volumes::Error> for Failure {
     }
 }
 
+impl From<volumes::backup::Error> for Failure {
+    fn from(error: volumes::backup::Error) -> Self {
+        let (kind, subject) = (error.kind(), error.to_string());
+        Self { kind, step: "backup".into(), subject, cause: Some(error.into()), told: true }
+    }
+}
+
 impl From<cgroups::Error> for Failure {
     fn from(error: cgroups::Error) -> Self {
         let refused = error.is_refusal();
@@ -147,6 +167,20 @@ impl From<cgroups::Error> for Failure {
             failure.kind = failure.errno().map_or(ErrorKind::Kernel, kind_of);
         }
         failure
+    }
+}
+
+impl From<packages::Error> for Failure {
+    fn from(error: packages::Error) -> Self {
+        let (kind, step, subject) = (error.kind(), error.step().to_owned(), error.to_string());
+        Self { kind, step, subject, cause: Some(error.into()), told: true }
+    }
+}
+
+impl From<broker::Error> for Failure {
+    fn from(error: broker::Error) -> Self {
+        let (kind, subject) = (error.kind(), error.to_string());
+        Self { kind, step: "broker".into(), subject, cause: Some(error.into()), told: true }
     }
 }
 

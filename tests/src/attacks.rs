@@ -69,6 +69,15 @@ pub fn naive_lookup() -> PathBuf {
     compile("naive-lookup", &sources!("naive_lookup.c"), &[])
 }
 
+/// A client of a package's socket.
+///
+/// # Panics
+/// As [`program`].
+#[must_use]
+pub fn caller() -> PathBuf {
+    compile("caller", &sources!("caller.c"), &["-static"])
+}
+
 fn compile(name: &str, sources: &Sources, flags: &[&str]) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     (sources, flags).hash(&mut hasher);

@@ -218,7 +218,7 @@ impl Cli {
     /// Starts the idle init in the rootfs and waits until it runs.
     ///
     /// # Panics
-    /// When it does not run within ten seconds.
+    /// When it does not run within [`crate::PATIENCE`].
     #[track_caller]
     #[must_use]
     pub fn launch_idle(&self, rootfs: &Rootfs) -> Running {
@@ -228,7 +228,7 @@ impl Cli {
     /// Starts the command as the leader of the rootfs and waits until it runs.
     ///
     /// # Panics
-    /// When it does not run within ten seconds.
+    /// When it does not run within [`crate::PATIENCE`].
     #[track_caller]
     #[must_use]
     pub fn launch(&self, rootfs: &Rootfs, flags: &[&str], command: &[&str]) -> Running {
@@ -253,7 +253,7 @@ impl Cli {
                 }
                 panic!("launch ended before it ran: {status}: {said}");
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "launch is not running after ten seconds");
+            assert!(start.elapsed() < crate::PATIENCE, "launch never runs");
             std::thread::sleep(Duration::from_millis(5));
         }
         running

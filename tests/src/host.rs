@@ -41,7 +41,7 @@ impl Host {
     /// On this data directory.
     ///
     /// # Panics
-    /// When it does not listen within ten seconds.
+    /// When it does not listen within [`crate::PATIENCE`].
     #[must_use]
     pub fn on(cli: Cli) -> Self {
         let mut host = Self { cli, child: None };
@@ -49,10 +49,11 @@ impl Host {
         host
     }
 
-    /// Starts it, after [`Host::stop`] or [`Host::kill`].
+    /// Starts it, after [`Host::stop`] or [`Host::kill`]. It waits for no client of the one before: this process, for one,
+    /// lives on, and does not come back.
     ///
     /// # Panics
-    /// When it does not listen within ten seconds.
+    /// When it does not listen within [`crate::PATIENCE`].
     pub fn start_again(&mut self) {
         self.start_beneath(&[]);
     }
@@ -60,11 +61,24 @@ impl Host {
     /// Starts it beneath another program, such as `prlimit --nofile=64`.
     ///
     /// # Panics
-    /// When it does not listen within ten seconds.
+    /// When it does not listen within [`crate::PATIENCE`].
     pub fn start_beneath(&mut self, outer: &[&str]) {
+        self.begin(outer, &["--session-grace", "0"]);
+    }
+
+    /// Starts it with these flags and no other.
+    ///
+    /// # Panics
+    /// When it does not listen within [`crate::PATIENCE`].
+    pub fn start_with(&mut self, flags: &[&str]) {
+        self.begin(&[], flags);
+    }
+
+    fn begin(&mut self, outer: &[&str], flags: &[&str]) {
         assert!(self.child.is_none(), "it runs already");
         let log = File::create(self.log()).expect("make the log");
-        let inner = self.cli.command(["daemon"]);
+        let mut inner = self.cli.command(["daemon"]);
+        inner.args(flags);
         let mut command = match outer {
             [] => inner,
             [program, arguments @ ..] => {
@@ -80,7 +94,7 @@ impl Host {
         while !self.said().contains("listening on") || UnixStream::connect(self.socket()).is_err() {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("ask for the host"));
             assert!(ended.is_none(), "the host ended: {ended:?}: {}", self.said());
-            assert!(start.elapsed() < Duration::from_secs(10), "the host does not listen: {}", self.said());
+            assert!(start.elapsed() < crate::PATIENCE, "the host does not listen: {}", self.said());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -128,6 +142,18 @@ impl Host {
         Rpc::connect(&self.socket())
     }
 
+    /// As [`Host::with_busybox`], after one whole life: what it keeps until its end is there already.
+    #[must_use]
+    pub fn after_one_life() -> Self {
+        let host = Self::with_busybox();
+        let mut rpc = host.connect();
+        let guid = rpc.create_fs("busybox");
+        rpc.exec(&guid, &["true"]);
+        drop(rpc);
+        std::thread::sleep(Duration::from_millis(300));
+        host
+    }
+
     /// What it wrote to its standard error.
     #[must_use]
     pub fn said(&self) -> String {
@@ -137,13 +163,13 @@ impl Host {
     /// Stops it with SIGTERM and waits for its end.
     ///
     /// # Panics
-    /// When it does not end within ten seconds, or not with 0.
+    /// When it does not end within [`crate::PATIENCE`], or not with 0.
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal the host");
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(10) {
+        while start.elapsed() < crate::PATIENCE {
             if let Some(status) = child.try_wait().expect("wait for the host") {
                 assert!(status.success(), "the host ended with {status}: {}", self.said());
                 return;
@@ -152,7 +178,7 @@ impl Host {
         }
         child.kill().expect("kill the host");
         child.wait().expect("wait for the host");
-        panic!("the host did not stop within ten seconds: {}", self.said());
+        panic!("the host did not stop: {}", self.said());
     }
 
     /// Kills it with SIGKILL.

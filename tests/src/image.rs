@@ -18,6 +18,35 @@ pub fn debian() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// PostgreSQL on Debian (an OCI archive of 540 MB), of `cargo xtask setup`, where it was made.
+#[must_use]
+pub fn postgres() -> Option<PathBuf> {
+    let path = cached_path("postgres-demo.tar");
+    path.exists().then_some(path)
+}
+
+/// The Deno that workers run in, of `cargo xtask setup`.
+///
+/// # Panics
+/// When it was not installed.
+#[must_use]
+pub fn deno() -> PathBuf {
+    let path = target_directory().join("xtask/runtimes/deno-2.9.6/node_modules/@deno/linux-x64-glibc/deno");
+    assert!(path.exists(), "{} is missing: run `cargo xtask setup` first", path.display());
+    path
+}
+
+/// The directory of npm packages with the bundler of packages' TypeScript, of `cargo xtask setup`.
+///
+/// # Panics
+/// When it was not installed.
+#[must_use]
+pub fn bundler() -> PathBuf {
+    let path = target_directory().join("xtask/runtimes/esbuild/node_modules");
+    assert!(path.exists(), "{} is missing: run `cargo xtask setup` first", path.display());
+    path
+}
+
 fn cached(name: &str) -> PathBuf {
     let path = cached_path(name);
     assert!(path.exists(), "{} is missing: run `cargo xtask setup` first", path.display());

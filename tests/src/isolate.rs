@@ -24,7 +24,7 @@ use crate::machine::{Machine, Processes};
 /// Set in the environment of what runs inside.
 const INSIDE: &str = "START_CONTAINER_TEST_INSIDE";
 
-/// How the names of our cgroups and directories begin; then comes the process id of who made them.
+/// How the names of our cgroups and directories begin; then comes who made them, as [`maker`] tells.
 const NAME: &str = "start-container-test-";
 
 /// Joins the cgroups, then becomes `unshare`, which ends with us and takes along everything inside.
@@ -37,11 +37,19 @@ exec setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child=KILL --n
 /// Runs inside the new namespaces: a cgroup view that begins at our own cgroups, an empty `/run`, our own `/tmp`.
 const SETTLE: &str = r#"
 set -eu
+views=
 for cgroup in $CGROUPS; do
   view=${cgroup%/*}
-  kind=$(stat -f -c %T "$view")
-  options=${view##*/}
+  views="$views $(stat -f -c %T "$view"):$view"
   umount "$view"
+done
+# Whoever makes a directory beside the hierarchies makes it for himself.
+case $(stat -f -c %T /sys/fs/cgroup) in tmpfs) mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup ;; esac
+for one in $views; do
+  kind=${one%%:*}
+  view=${one#*:}
+  options=${view##*/}
+  mkdir -p "$view"
   case $kind in
     cgroup2fs) mount -t cgroup2 cgroup2 "$view" ;;
     *) case $options in systemd) options=none,name=systemd ;; esac
@@ -51,7 +59,7 @@ done
 mount --bind "$SCRATCH" /tmp
 mount -t tmpfs -o mode=755 tmpfs /run
 ip link set lo up
-unset CGROUPS SETTLE SCRATCH TMPDIR
+unset CGROUPS SETTLE SCRATCH TMPDIR views one kind view options
 cd /
 "$@" &
 wait $!
@@ -109,7 +117,7 @@ impl Isolation {
     pub fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "this needs root");
         sweep();
-        let prefix = format!("{NAME}{}-", std::process::id());
+        let prefix = format!("{NAME}{}-", maker());
         let scratch =
             tempfile::Builder::new().prefix(&prefix).tempdir_in("/tmp").expect("make a directory in /tmp");
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o1777))
@@ -138,15 +146,24 @@ impl Isolation {
     }
 }
 
-/// Takes away what those left who were killed before they could.
+/// The pid namespace of this process, and its number there: others on the machine may have the same number in theirs.
+fn maker() -> String {
+    let namespace = fs::metadata("/proc/self/ns/pid").expect("look at the pid namespace").ino();
+    format!("{namespace}-{}", std::process::id())
+}
+
+/// Takes away what those left who were killed before they could. Of other pid namespaces nobody here knows who lives.
 fn sweep() {
+    let maker = maker();
+    let (namespace, _) = maker.split_once('-').expect("two parts");
+    let ours = format!("{NAME}{namespace}-");
     let hierarchies =
         fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
     for parent in hierarchies.chain([PathBuf::from("/sys/fs/cgroup"), PathBuf::from("/tmp")]) {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let maker = name.strip_prefix(NAME).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-            if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let pid = name.strip_prefix(&ours).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
                 if entry.path().starts_with("/tmp") {
                     // Another test may sweep at the same time.
                     fs::remove_dir_all(entry.path()).ok();
@@ -165,7 +182,7 @@ struct Cgroups(Vec<PathBuf>);
 impl Cgroups {
     fn make() -> Self {
         let mut made = Self(Vec::new());
-        let name = format!("{NAME}{}", std::process::id());
+        let name = format!("{NAME}{}", maker());
         let top = PathBuf::from("/sys/fs/cgroup");
         let entries = fs::read_dir(&top).expect("list /sys/fs/cgroup");
         let candidates: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).chain([top]).collect();

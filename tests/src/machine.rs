@@ -175,11 +175,18 @@ fn descends_from(process: &Process, ancestor: u32, all: &[Process]) -> bool {
     parent == ancestor
 }
 
-fn read_process(pid: u32) -> Option<Process> {
+/// The name of a process, and what follows it in `/proc/PID/stat`: state, parent, group, session and the rest.
+#[must_use]
+pub fn stat(pid: u32) -> Option<(String, Vec<String>)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may itself hold spaces and parentheses.
     let name = stat.get(stat.find('(')? + 1..stat.rfind(')')?)?.to_owned();
-    let rest: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
+    let rest = stat.get(stat.rfind(')')? + 2..)?.split_whitespace().map(str::to_owned).collect();
+    Some((name, rest))
+}
+
+fn read_process(pid: u32) -> Option<Process> {
+    let (name, rest) = stat(pid)?;
     let cmdline = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let command = String::from_utf8_lossy(&cmdline).replace('\0', " ").trim().to_owned();
     let command = if command.is_empty() { format!("[{name}] {}", rest.first()?) } else { command };

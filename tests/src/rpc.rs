@@ -2,7 +2,7 @@
 //! no good client would.
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -142,6 +142,18 @@ impl Rpc {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
             Err(error) => panic!("the host says nothing: {error}"),
         }
+    }
+
+    /// Everything that comes until the host closes the connection, of one that carries bytes by now.
+    ///
+    /// # Panics
+    /// When the host is silent for a minute.
+    #[must_use]
+    #[track_caller]
+    pub fn rest(mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.reader.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("the host says nothing: {error}"));
+        bytes
     }
 
     /// The answer to the request with this id; others are kept for whoever asks for them.

@@ -65,7 +65,7 @@ impl Terminal {
     /// Reads until the text has appeared, and returns all that was seen since the last time.
     ///
     /// # Panics
-    /// When it has not after ten seconds.
+    /// When it has not after [`crate::PATIENCE`].
     #[track_caller]
     pub fn read_until(&mut self, text: &str) -> String {
         let start = Instant::now();
@@ -75,7 +75,7 @@ impl Terminal {
                 self.seen = seen.as_bytes()[position + text.len()..].to_vec();
                 return seen;
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "no {text:?} in {seen:?}");
+            assert!(start.elapsed() < crate::PATIENCE, "no {text:?} in {seen:?}");
             assert!(self.read_some() || !self.ended(), "it ended without {text:?}: {seen:?}");
         }
     }
@@ -83,7 +83,7 @@ impl Terminal {
     /// Reads to the end and returns what was seen and the exit code.
     ///
     /// # Panics
-    /// When it does not end within ten seconds.
+    /// When it does not end within [`crate::PATIENCE`].
     #[track_caller]
     pub fn end(mut self) -> (String, Option<i32>) {
         let start = Instant::now();
@@ -93,7 +93,7 @@ impl Terminal {
                 while self.read_some() {}
                 return (String::from_utf8_lossy(&self.seen).into_owned(), status.code());
             }
-            if !more && start.elapsed() > Duration::from_secs(10) {
+            if !more && start.elapsed() > crate::PATIENCE {
                 self.child.kill().expect("kill the command");
                 self.child.wait().expect("wait for the command");
                 panic!("it did not end: {:?}", String::from_utf8_lossy(&self.seen));

@@ -6,6 +6,8 @@
 //! D/volumes/<id>/                     a package's own data; made on first use
 //! D/assets/                           its static files; always read-only
 //! D/packages/<package>/volumes/<id>/  a dependency's data; never made here
+//! D/packages/<package>/rpc/           a package's socket; always read-only, never made here
+//! D/packages/<package>/backup/        what a package adds to a backup of it, while one is made or restored
 //! D/backup/                           the backup target; the operator makes it
 //! ```
 //!
@@ -21,6 +23,7 @@
 //! where nothing leaves. Never follows a path twice, never decides who may mount what (that is the broker's), and
 //! remembers nothing: what is mounted is what the kernel says is mounted.
 
+pub mod backup;
 mod bind;
 mod error;
 mod id;
@@ -33,5 +36,5 @@ pub use bind::{BindOptions, bind};
 pub use error::Error;
 pub use idmap::{IdMapError, ParseIdMapError, Side, extents, parse_id_map};
 pub use place::{attach, detach};
-pub use source::Sources;
+pub use source::{Package, Sources};
 pub use tree::Prepared;

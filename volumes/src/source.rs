@@ -1,6 +1,6 @@
-//! The four kinds of sources, each beneath its own root.
+//! The kinds of sources, each beneath its own root.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use linux::kernel::Features;
@@ -26,11 +26,22 @@ pub struct Sources {
     features: Features,
 }
 
+/// Whose mounts they are, where not the operator's.
+#[derive(Clone, Copy, Debug)]
+pub struct Package<'a> {
+    /// Its id: its volumes are `packages/<id>/volumes`, its part of the backup target is `backup/<id>`.
+    pub id: &'a str,
+    /// The directory of its bundle.
+    pub files: BorrowedFd<'a>,
+    /// Which directory in there its assets are: `assets`, or another one that is shown read-only.
+    pub part: &'a str,
+}
+
 /// Where a source is, and what may be made there.
 struct Place<'a> {
     /// What to call it: `volume main`.
     what: String,
-    /// Its root, beneath the data directory.
+    /// Its root, beneath the data directory or, of assets, beneath a bundle.
     root: PathBuf,
     /// The root is made where it is missing.
     make_root: bool,
@@ -79,6 +90,32 @@ impl Sources {
     /// For ids that are no plain names, bad id maps, paths that leave the source, a source that is missing or of the
     /// wrong type, and whatever the kernel refuses.
     pub fn prepare(&self, mount: &Mount, first_id: Option<u32>) -> Result<Prepared, Error> {
+        self.prepare_from(mount, None, first_id)
+    }
+
+    /// The same for a package: its volumes and assets are its own.
+    ///
+    /// # Errors
+    /// As [`Sources::prepare`].
+    pub fn prepare_for(
+        &self,
+        mount: &Mount,
+        package: Package<'_>,
+        first_id: Option<u32>,
+    ) -> Result<Prepared, Error> {
+        self.prepare_from(mount, Some(package), first_id)
+    }
+
+    fn prepare_from(
+        &self,
+        mount: &Mount,
+        package: Option<Package<'_>>,
+        first_id: Option<u32>,
+    ) -> Result<Prepared, Error> {
+        let base = match (&mount.source, &package) {
+            (MountSource::Assets { .. }, Some(package)) => package.files,
+            _ => self.data_dir.as_fd(),
+        };
         let place = match &mount.source {
             MountSource::Tmpfs { size, mode } => {
                 let extents = extents("tmpfs", mount, first_id)?;
@@ -86,9 +123,16 @@ impl Sources {
             }
             MountSource::Volume { volume_id, subpath, filetype } => {
                 id::check("volume", volume_id)?;
+                let volumes = match package {
+                    Some(Package { id, .. }) => {
+                        id::check("package", id)?;
+                        Path::new("packages").join(id).join("volumes")
+                    }
+                    None => PathBuf::from("volumes"),
+                };
                 Place {
                     what: format!("volume {volume_id}"),
-                    root: Path::new("volumes").join(volume_id),
+                    root: volumes.join(volume_id),
                     make_root: !mount.readonly,
                     make_subpath: !mount.readonly,
                     subpath: subpath.as_deref(),
@@ -97,8 +141,8 @@ impl Sources {
                 }
             }
             MountSource::Assets { subpath, filetype } => Place {
-                what: "assets".to_owned(),
-                root: PathBuf::from("assets"),
+                what: package.map_or("assets", |package| package.part).to_owned(),
+                root: PathBuf::from(package.map_or("assets", |package| package.part)),
                 make_root: false,
                 make_subpath: false,
                 subpath: subpath.as_deref(),
@@ -118,19 +162,85 @@ impl Sources {
                     readonly: mount.readonly,
                 }
             }
-            MountSource::Backup { subpath, filetype } => Place {
-                what: "backup".to_owned(),
+            MountSource::Rpc { package_id } => {
+                id::check("package", package_id)?;
+                Place {
+                    what: format!("socket of package {package_id}"),
+                    root: Path::new("packages").join(package_id).join("rpc"),
+                    make_root: false,
+                    make_subpath: false,
+                    subpath: None,
+                    filetype: FileType::Directory,
+                    readonly: true,
+                }
+            }
+            MountSource::Backup { subpath, filetype } => {
+                let what = "backup".to_owned();
+                if let Some(place) =
+                    self.operators_backup(package, mount.readonly, subpath.as_deref(), *filetype)?
+                {
+                    return self.prepare_place(self.data_dir.as_fd(), &place, mount, first_id);
+                }
                 // Where the target is missing, a backup must fail rather than fill the wrong disk.
-                root: PathBuf::from("backup"),
-                make_root: false,
-                make_subpath: !mount.readonly,
-                subpath: subpath.as_deref(),
-                filetype: *filetype,
-                readonly: mount.readonly,
-            },
+                let root = PathBuf::from("backup");
+                beneath_no_links(self.data_dir.as_fd(), &root, DIRECTORY, Mode::empty())
+                    .map_err(|source| Error::OpenSource { what: what.clone(), source })?;
+                Place {
+                    what,
+                    make_root: package.is_some() && !mount.readonly,
+                    root: match package {
+                        Some(Package { id, .. }) => {
+                            id::check("package", id)?;
+                            root.join(id)
+                        }
+                        None => root,
+                    },
+                    make_subpath: !mount.readonly,
+                    subpath: subpath.as_deref(),
+                    filetype: *filetype,
+                    readonly: mount.readonly,
+                }
+            }
         };
+        self.prepare_place(base, &place, mount, first_id)
+    }
+
+    /// While the operator backs a package up, or restores it, its part of the target is a directory of the host's: the target
+    /// is nobody's but the host's then, and may be a file system that knows no owners.
+    fn operators_backup<'a>(
+        &self,
+        package: Option<Package<'_>>,
+        readonly: bool,
+        subpath: Option<&'a str>,
+        filetype: FileType,
+    ) -> Result<Option<Place<'a>>, Error> {
+        let Some(Package { id, .. }) = package else { return Ok(None) };
+        id::check("package", id)?;
+        let root = Path::new("packages").join(id).join("backup");
+        match beneath_no_links(self.data_dir.as_fd(), &root, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(source) => Err(Error::OpenSource { what: "backup".to_owned(), source }),
+            Ok(_) => Ok(Some(Place {
+                what: "backup".to_owned(),
+                root,
+                make_root: false,
+                make_subpath: !readonly,
+                subpath,
+                filetype,
+                readonly,
+            })),
+        }
+    }
+
+    fn prepare_place(
+        &self,
+        base: BorrowedFd<'_>,
+        place: &Place<'_>,
+        mount: &Mount,
+        first_id: Option<u32>,
+    ) -> Result<Prepared, Error> {
         let extents = extents(&place.what, mount, first_id)?;
-        let source = self.open_place(&place, &extents, first_id.unwrap_or(0))?;
+        let source = Self::open_place(base, place, &extents, first_id.unwrap_or(0))?;
         let attributes = Attributes {
             what: &place.what,
             readonly: place.readonly,
@@ -141,7 +251,12 @@ impl Sources {
         tree::clone(&source, &attributes, &self.namespaces)
     }
 
-    fn open_place(&self, place: &Place<'_>, extents: &[Extent], root: u32) -> Result<OwnedFd, Error> {
+    fn open_place(
+        base: BorrowedFd<'_>,
+        place: &Place<'_>,
+        extents: &[Extent],
+        root: u32,
+    ) -> Result<OwnedFd, Error> {
         let owner = idmap::stored_as(extents, root).unwrap_or(0);
         let owner = Some((Uid::from_raw(owner), Gid::from_raw(owner)));
         let new = New { mode: Mode::from_raw_mode(0o755), owner };
@@ -152,7 +267,7 @@ impl Sources {
             })?,
             None => PathBuf::new(),
         };
-        let root = self.open_root(place, new)?;
+        let root = Self::open_root(base, place, new)?;
         let what = if subpath.as_os_str().is_empty() {
             place.what.clone()
         } else {
@@ -187,16 +302,16 @@ impl Sources {
     }
 
     /// No links on the way to the root of a source: it is ours down to there.
-    fn open_root(&self, place: &Place<'_>, new: New) -> Result<OwnedFd, Error> {
-        let open = || beneath_no_links(&self.data_dir, &place.root, DIRECTORY, Mode::empty());
+    fn open_root(base: BorrowedFd<'_>, place: &Place<'_>, new: New) -> Result<OwnedFd, Error> {
+        let open = || beneath_no_links(base, &place.root, DIRECTORY, Mode::empty());
         match open() {
             Err(Errno::NOENT) if place.make_root => {
                 let parents = New { owner: None, mode: Mode::RWXU };
                 let failed = |source| Error::CreateSource { what: place.what.clone(), source };
                 if let Some(parent) = place.root.parent() {
-                    mkdir_beneath(&self.data_dir, parent, parents).map_err(failed)?;
+                    mkdir_beneath(base, parent, parents).map_err(failed)?;
                 }
-                mkdir_beneath(&self.data_dir, &place.root, new).map_err(failed)?;
+                mkdir_beneath(base, &place.root, new).map_err(failed)?;
                 open()
             }
             other => other,

@@ -2,7 +2,8 @@
  *
  *   floor spawn N ROOTFS                posix_spawn of ROOTFS/bin/true, and its end
  *   floor cold  N ROOTFS SCRATCH        namespaces, a volatile overlay, pivot_root, exec of true, its end, clean up
- *   floor full  N ROOTFS SCRATCH        and the mounts of an OCI container, a network namespace, a seccomp filter
+ *   floor full  N ROOTFS SCRATCH        and the mounts of an OCI container, a network namespace, a seccomp filter, and
+ *                                       a control group with limits in each of pids, memory and cpu
  *   floor exec  N PID                   enters the namespaces of PID and runs true there
  *   floor enter PID COMMAND...          the same once, for any command, with our own standard streams
  *
@@ -139,6 +140,67 @@ static int contained(void *argument)
 	return 1;
 }
 
+static void write_file(const char *directory, const char *name, const char *text)
+{
+	char path[512];
+	snprintf(path, sizeof path, "%s/%s", directory, name);
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+	must(file, path);
+	must(write(file, text, strlen(text)), path);
+	close(file);
+}
+
+/* Version 1 has a hierarchy for each controller. Where there is none, one group of version 2. */
+static const struct group {
+	const char *parent, *limit, *value;
+} groups[] = {
+	{"/sys/fs/cgroup/pids", "pids.max", "512"},
+	{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "536870912"},
+	{"/sys/fs/cgroup/cpu", "cpu.shares", "1024"},
+}, group_v2 = {"/sys/fs/cgroup", "pids.max", "512"};
+
+static const struct group *group(unsigned index)
+{
+	if (access("/sys/fs/cgroup/pids", F_OK) == 0)
+		return index < sizeof groups / sizeof *groups ? &groups[index] : NULL;
+	return index == 0 ? &group_v2 : NULL;
+}
+
+static const char *group_path(const struct group *group, int round)
+{
+	static char path[256];
+	snprintf(path, sizeof path, "%s/floor-%d-%d", group->parent, getpid(), round);
+	return path;
+}
+
+static void make_groups(int round)
+{
+	const struct group *each;
+	for (unsigned i = 0; (each = group(i)); i++) {
+		const char *path = group_path(each, round);
+		must(mkdir(path, 0755), path);
+		write_file(path, each->limit, each->value);
+	}
+}
+
+static void join_groups(int round, pid_t pid)
+{
+	const struct group *each;
+	char text[16];
+	snprintf(text, sizeof text, "%d", pid);
+	for (unsigned i = 0; (each = group(i)); i++)
+		write_file(group_path(each, round), "cgroup.procs", text);
+}
+
+static void remove_groups(int round)
+{
+	const struct group *each;
+	for (unsigned i = 0; (each = group(i)); i++)
+		while (rmdir(group_path(each, round)))
+			if (errno != EBUSY)
+				fail("remove a control group");
+}
+
 static void remove_beneath(const char *directory, const char *name)
 {
 	char path[400];
@@ -156,7 +218,14 @@ static void cold(struct container *container, const char *scratch, int round)
 	must(mkdir(container->directory, 0755) | mkdir(container->upper, 0755) | mkdir(container->work, 0755) |
 		     mkdir(container->merged, 0755), "make the directories");
 	int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (container->full ? CLONE_NEWNET : 0);
-	finish(start(contained, container, flags));
+	if (container->full)
+		make_groups(round);
+	pid_t pid = start(contained, container, flags);
+	if (container->full)
+		join_groups(round, pid);
+	finish(pid);
+	if (container->full)
+		remove_groups(round);
 	static const char *left[] = {"work/work/incompat/volatile/dirty", "work/work/incompat/volatile",
 				     "work/work/incompat", "work/work", "work/index", "work", "upper", "merged", "."};
 	for (unsigned i = 0; i + 1 < sizeof left / sizeof *left; i++)

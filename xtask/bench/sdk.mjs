@@ -24,9 +24,44 @@ function execFileTrue() {
   );
 }
 
-async function execTrue() {
-  const { exitCode } = await running.exec(["true"]);
+async function execTrueIn(container) {
+  const { exitCode } = await container.exec(["true"]);
   if (exitCode !== 0) throw new Error(`true ended with ${exitCode}`);
+}
+
+const execTrue = () => execTrueIn(running);
+
+// Milliseconds from the end of one call to the end of the next, with `inFlight` calls on their way at any moment.
+async function flowing(count, inFlight, work) {
+  const times = [];
+  let left = count;
+  let last = process.hrtime.bigint();
+  const lane = async () => {
+    while (left-- > 0) {
+      await work();
+      const now = process.hrtime.bigint();
+      times.push(Number(now - last) / 1e6);
+      last = now;
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, lane));
+  const mean = times.reduce((sum, time) => sum + time, 0) / times.length;
+  return { samples: [mean] };
+}
+
+// What each of these takes that were asked for at once, so many times.
+async function atOnce(rounds, containers) {
+  const times = [];
+  for (let round = 0; round < rounds; round++) {
+    await Promise.all(
+      containers.map(async (container) => {
+        const start = process.hrtime.bigint();
+        await execTrueIn(container);
+        times.push(Number(process.hrtime.bigint() - start) / 1e6);
+      }),
+    );
+  }
+  return { samples: times };
 }
 
 async function cold() {
@@ -59,6 +94,12 @@ async function coldContained() {
   await sub.destroy();
 }
 
+// The same as one wish: what `crun run` and the calls of the floor do.
+async function onceContained() {
+  const { exitCode } = await SubContainer.runOnce(host, { imageId: "busybox", userns: true }, ["/bin/true"], containment);
+  if (exitCode !== 0) throw new Error(`true ended with ${exitCode}`);
+}
+
 async function stdout() {
   const process = await running.spawn(["dd", "if=/dev/zero", "bs=65536", "count=16384"], {
     stdio: ["ignore", "pipe", "ignore"],
@@ -89,6 +130,11 @@ async function endIdle() {
   return {};
 }
 
+async function ofLayers(layers) {
+  const sub = await SubContainer.of(host, { imageId: `layers${layers}`, throwaway: true });
+  await sub.destroy();
+}
+
 const things = {
   execFile: (count) => samples(count, execFileTrue),
   exec: (count) => samples(count, execTrue),
@@ -96,9 +142,17 @@ const things = {
   cold: (count) => samples(count, cold),
   execContained: (count) => samples(count, execContained),
   coldContained: (count) => samples(count, coldContained),
+  onceContained: (count) => samples(count, onceContained),
   stdout: (count) => samples(count, stdout),
   idle: startIdle,
   idleEnd: endIdle,
+  execTwo: (count) => flowing(count * 20, 2, execTrue),
+  execFileTwo: (count) => flowing(count * 20, 2, execFileTrue),
+  atOnceInOne: (count) => atOnce(count, Array(64).fill(running)),
+  atOnceInMany: (count) => atOnce(count, idle),
+  layers1: (count) => samples(count, () => ofLayers(1)),
+  layers10: (count) => samples(count, () => ofLayers(10)),
+  layers100: (count) => samples(count, () => ofLayers(100)),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

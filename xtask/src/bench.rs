@@ -4,15 +4,23 @@
 //! Owns its own harness, in namespaces and cgroups of its own: what other engines leave behind goes with those.
 //! Never compares numbers of different runs: the speed of a machine may change by half between two minutes.
 
+mod broker;
 mod bundles;
+mod chart;
+mod functions;
+mod growth;
 mod import;
 mod lab;
+mod logs;
 mod node;
+mod packages;
 mod peers;
 mod race;
 mod report;
 mod sections;
+mod survival;
 mod worker;
+mod workers;
 
 use std::process::Command;
 
@@ -20,7 +28,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use tests::isolate::{Isolation, inside};
 
-use crate::{demo, place, say, setup};
+use crate::{demo, place, release, say, setup};
 use lab::Lab;
 use report::Report;
 pub(crate) use worker::serve;
@@ -31,6 +39,9 @@ pub(crate) struct Options {
     /// Fewer rounds: for a look, not for the record; docs/benchmarks.md is left as it is.
     #[arg(long)]
     quick: bool,
+    /// Compare with docs/benchmarks.json, name what became worse, and fail if anything did; nothing is written.
+    #[arg(long)]
+    check: bool,
     /// Only this section (may be given more than once); docs/benchmarks.md is left as it is.
     #[arg(long, value_enum)]
     only: Vec<Section>,
@@ -55,9 +66,27 @@ enum Section {
     Bundles,
     /// A whole life with user namespace, limits and private network.
     Contained,
+    /// 10, 100 and 1,000 idle ones, and what is done beside them.
+    Many,
+    /// 2 and 64 calls at once.
+    AtOnce,
+    /// Images of 1, 10 and 100 layers.
+    Layers,
+    /// Calls of package code.
+    Broker,
+    /// 200 running ones whose host is killed, and those beside a host that has nothing to do.
+    Survival,
+    /// 1 GiB into a log.
+    Logs,
+    /// A bundle that is taken in, and 10,000 that are listed.
+    Packages,
+    /// Packages in TypeScript.
+    Workers,
+    /// Light functions.
+    Functions,
 }
 
-const ALL: [Section; 8] = [
+const ALL: [Section; 17] = [
     Section::Exec,
     Section::Node,
     Section::Cold,
@@ -65,6 +94,15 @@ const ALL: [Section; 8] = [
     Section::Stdout,
     Section::Import,
     Section::Bundles,
+    Section::Layers,
+    Section::AtOnce,
+    Section::Many,
+    Section::Broker,
+    Section::Survival,
+    Section::Logs,
+    Section::Packages,
+    Section::Workers,
+    Section::Functions,
     Section::Contained,
 ];
 
@@ -76,9 +114,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::run(setup::For::Bench)?;
     demo::build()?;
     build_floor()?;
+    if options.only.is_empty() || options.only.contains(&Section::Packages) {
+        release::build_example("packages", "weigh")?;
+    }
     let mut arguments = vec!["bench".to_owned()];
     if options.quick {
         arguments.push("--quick".to_owned());
+    }
+    if options.check {
+        arguments.push("--check".to_owned());
     }
     for section in &options.only {
         let name = section.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
@@ -116,6 +160,15 @@ fn measure(options: &Options) -> Result<()> {
             Section::Import => "import of Debian's minbase",
             Section::Bundles => "OCI bundles",
             Section::Contained => "a whole life, contained",
+            Section::Many => "many idle ones",
+            Section::AtOnce => "calls at once",
+            Section::Layers => "images of many layers",
+            Section::Broker => "calls of package code",
+            Section::Survival => "a host that is killed, and one that has nothing to do",
+            Section::Logs => "1 GiB into a log",
+            Section::Packages => "packages",
+            Section::Workers => "packages in TypeScript",
+            Section::Functions => "light functions",
         });
         let result = match section {
             Section::Exec => sections::exec(&lab, &mut report),
@@ -126,6 +179,15 @@ fn measure(options: &Options) -> Result<()> {
             Section::Bundles => bundles::bundles(&lab, &mut report),
             Section::Import => import::measure(&lab, &mut report),
             Section::Contained => sections::contained(&lab, &mut report),
+            Section::Many => growth::containers(&lab, &mut report),
+            Section::AtOnce => growth::at_once(&lab, &mut report),
+            Section::Layers => growth::layers(&lab, &mut report),
+            Section::Broker => broker::broker(&lab, &mut report),
+            Section::Survival => survival::survival(&lab, &mut report),
+            Section::Logs => logs::logs(&lab, &mut report),
+            Section::Packages => packages::packages(&lab, &mut report),
+            Section::Workers => workers::workers(&lab, &mut report),
+            Section::Functions => functions::functions(&lab, &mut report),
         };
         if let Err(error) = result {
             // The other sections are still worth their time; the report says what is missing.
@@ -134,11 +196,22 @@ fn measure(options: &Options) -> Result<()> {
     }
     lab.close()?;
     say::raw(&report.markdown());
-    if !options.quick && options.only.is_empty() {
-        std::fs::write(place::root().join("docs/benchmarks.md"), report.markdown())?;
+    let docs = place::root().join("docs");
+    if options.check {
+        let before = std::fs::read_to_string(docs.join("benchmarks.json"))
+            .context("read docs/benchmarks.json, which a whole run writes")?;
+        let worse = report.worse(&before)?;
+        if !worse.is_empty() {
+            bail!("worse than before:\n{}", worse.join("\n"));
+        }
+        say::note("nothing became worse");
+    } else if !options.quick && options.only.is_empty() {
+        std::fs::write(docs.join("benchmarks.md"), report.markdown())?;
+        std::fs::write(docs.join("benchmarks.json"), report.json()?)?;
+        std::fs::write(docs.join("benchmarks.svg"), report.chart())?;
         let readme = place::root().join("README.md");
         std::fs::write(&readme, with_summary(&std::fs::read_to_string(&readme)?, &report.summary())?)?;
-        say::note("written to docs/benchmarks.md, and the bars to README.md");
+        say::note("written to docs/benchmarks.{md,json,svg}, and the bars to README.md");
     }
     Ok(())
 }

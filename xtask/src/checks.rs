@@ -10,24 +10,31 @@ use serde_json::Value;
 
 use crate::{place, say};
 
-/// Fails when a generated file is not what `protocol` would write.
+/// What is generated: path from the root of the repository, and content.
+fn files() -> Vec<(&'static str, String)> {
+    let mut files = protocol::schema::files();
+    files.push(("packages/schema/manifest.json", packages::Manifest::json_schema()));
+    files
+}
+
+/// Fails when a generated file is not what the types would give.
 pub(crate) fn generated_files() -> Result<()> {
     let mut stale = Vec::new();
-    for (path, content) in protocol::schema::files() {
+    for (path, content) in files() {
         let path = place::root().join(path);
         if fs::read_to_string(&path).ok().as_deref() != Some(content.as_str()) {
             stale.push(path.display().to_string());
         }
     }
     if !stale.is_empty() {
-        bail!("run `cargo xtask schema`; these are not what the protocol crate says:\n{}", stale.join("\n"));
+        bail!("run `cargo xtask schema`; these are not what the types say:\n{}", stale.join("\n"));
     }
     Ok(())
 }
 
 /// Writes the generated files.
 pub(crate) fn write_generated_files() -> Result<()> {
-    for (path, content) in protocol::schema::files() {
+    for (path, content) in files() {
         let path = place::root().join(path);
         fs::create_dir_all(path.parent().context("it has a directory")?)?;
         fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
@@ -92,7 +99,7 @@ pub(crate) fn licences() -> Result<()> {
         .0;
     let allowed: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
     let metadata =
-        metadata(&["--filter-platform", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])?;
+        metadata(&["--filter-platform", &format!("{}-unknown-linux-musl", std::env::consts::ARCH)])?;
     let mut wrong = Vec::new();
     for package in packages(&metadata)? {
         let (name, version) = (text(package, "name")?, text(package, "version")?);

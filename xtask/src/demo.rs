@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use tests::Machine;
 use tests::machine::Processes;
 
 use crate::image::{busybox, debian};
+use crate::orphans::{self, Role};
 use crate::{place, release, say, setup};
 
 /// What to show.
@@ -34,13 +35,16 @@ pub(crate) struct Options {
 }
 
 /// Runs it. The machine is as it was before, or this is an error.
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let family = match orphans::role()? {
+        Role::Collector(ended) => return Ok(ended),
+        Role::Worker(family) => family,
+    };
     let start = Instant::now();
     let interrupted = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&interrupted);
     // The example gets Ctrl-C by itself, from the terminal; we stay to clean up.
     ctrlc::set_handler(move || seen.store(true, Ordering::Relaxed)).context("catch Ctrl-C")?;
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("become a subreaper")?;
 
     let (purpose, image, archive, example) = if options.small {
         (setup::For::SmallDemo, "busybox", busybox::archive(), "small")
@@ -54,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let data = place::cache().join("demo/data");
     fs::create_dir_all(&data)?;
     clear(&data)?;
-    let before = Machine::look(Processes::DescendantsOf(std::process::id()), &[])?;
+    let before = Machine::look(Processes::DescendantsOf(family), &[])?;
     say::heading("the host");
     let mut host = Host::start(&data)?;
     let ran = host.import(image, &archive).and_then(|()| {
@@ -82,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     say::note("nothing is left but the image, which is kept for the next run");
     say::last(&format!("all of it took {}", say::time(start.elapsed())));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Builds the binary and the SDK.
@@ -212,6 +216,17 @@ impl Host {
         }
         let mut import = cli();
         say::run(&format!("import {name}"), import.args(["image", "import", "--name", name]).arg(archive))
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.data.join("rpc/host.sock")
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("kill the host")?;
+        self.child.wait().context("wait for the host").map(drop)
     }
 
     /// Stops it with SIGTERM.

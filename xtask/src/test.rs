@@ -16,6 +16,7 @@ use clap::Args;
 use tests::Machine;
 use tests::machine::Processes;
 
+use crate::orphans::{self, Role};
 use crate::{checks, guest, place, say, setup};
 use counts::Counts;
 
@@ -47,11 +48,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             anyhow::bail!("the {what} lies beneath {private}, which tests replace: move it elsewhere");
         }
     }
-    // An orphan of a test becomes our child, where the look at the machine finds it.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("become a subreaper")?;
+    let family = match orphans::role()? {
+        Role::Collector(ended) => return Ok(ended),
+        Role::Worker(family) => family,
+    };
     let temporary =
         tempfile::Builder::new().prefix("xtask-").tempdir_in("/tmp").context("make a directory in /tmp")?;
-    let before = Machine::look(Processes::DescendantsOf(std::process::id()), &[temporary.path()])?;
+    let before = Machine::look(Processes::DescendantsOf(family), &[temporary.path()])?;
     setup::run(setup::For::Tests)?;
 
     let context = Context { filter: options.filter.clone(), temporary: temporary.path().to_path_buf() };
@@ -108,6 +111,7 @@ fn all_checks(_: &Context) -> Result<Counts> {
     let mut counts = Counts::default();
     for (name, result) in [
         ("generated files", say::step("generated files", checks::generated_files)),
+        ("manual pages", say::step("manual pages", || crate::man::run(true))),
         ("table of the rooms", say::step("table of the rooms", checks::rooms)),
         ("licences", say::step("licences", checks::licences)),
         ("program in the README", say::step("program in the README", checks::readme)),

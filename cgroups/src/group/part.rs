@@ -75,8 +75,15 @@ impl Part {
         let group = || label(hierarchy, name);
         let fail = |source| Error::Create { group: group(), source };
         let top = hierarchy.top.as_fd();
-        dir::make(top, BASE).map_err(fail)?;
+        // Mostly it is there.
         let base = match dir::open_dir(top, BASE) {
+            Err(Errno::NOENT | Errno::NODEV) => {
+                dir::make(top, BASE).map_err(fail)?;
+                dir::open_dir(top, BASE)
+            }
+            other => other,
+        };
+        let base = match base {
             Err(Errno::NOENT | Errno::NODEV) => return Ok(None),
             other => other.map_err(fail)?,
         };
@@ -201,16 +208,15 @@ impl Part {
     }
 
     pub(super) fn remove(&self, name: &str, deadline: Instant) -> Result<()> {
-        let mut pause = Duration::from_micros(50);
-        loop {
-            match remove_dir(self.base.as_fd(), name) {
-                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
-                // Still dying.
-                Err(Errno::BUSY) if Instant::now() < deadline => {}
-                Err(source) => return Err(Error::Remove { group: self.label(), source }),
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
+        remove_from(&self.hierarchy, &self.base, name, deadline)
+    }
+
+    /// Removes the directory of that name, if it is there, without a look at it.
+    pub(super) fn remove_named(hierarchy: &Hierarchy, name: &str, deadline: Instant) -> Result<()> {
+        match dir::open_dir(hierarchy.top.as_fd(), BASE) {
+            Ok(base) => remove_from(hierarchy, &base, name, deadline),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+            Err(source) => Err(Error::Remove { group: label(hierarchy, name), source }),
         }
     }
 
@@ -231,6 +237,20 @@ impl Part {
     }
 }
 
+/// Waits for what is dying.
+fn remove_from(hierarchy: &Hierarchy, base: &OwnedFd, name: &str, deadline: Instant) -> Result<()> {
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match remove_dir(base.as_fd(), name) {
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => {}
+            Err(source) => return Err(Error::Remove { group: label(hierarchy, name), source }),
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
 fn label(hierarchy: &Hierarchy, name: &str) -> String {
     format!("{}:{BASE}/{name}", hierarchy.name())
 }
@@ -239,6 +259,9 @@ fn label(hierarchy: &Hierarchy, name: &str) -> String {
 /// is still there.
 fn make_available(hierarchy: &Hierarchy, base: &OwnedFd, wanted: &Wanted) -> Result<bool> {
     let all: BTreeSet<Controller> = wanted.required.union(&wanted.counting).copied().collect();
+    if all.is_empty() {
+        return Ok(true);
+    }
     for (dir, group) in [(&*hierarchy.top, "/"), (base, BASE)] {
         let tried = enable(dir, &all).or_else(|failed| {
             // Without those that nobody asked for.

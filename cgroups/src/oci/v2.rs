@@ -70,8 +70,7 @@ fn memory(memory: &LinuxMemory, settings: &mut Vec<Setting>) {
 fn cpu(cpu: &LinuxCpu, settings: &mut Vec<Setting>) {
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         // 2 to 262144 laid on 1 to 10000, as the other runtimes do.
-        let weight = 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142;
-        settings.push(Setting::new("cpu.shares", "cpu", "cpu.weight", weight));
+        settings.push(Setting::new("cpu.shares", "cpu", "cpu.weight", weight(shares)));
     }
     let period = cpu.period().filter(|period| *period != 0);
     let quota = cpu.quota().filter(|quota| *quota != 0);
@@ -118,6 +117,15 @@ fn block_io(block_io: &LinuxBlockIo, settings: &mut Vec<Setting>) {
     }
 }
 
+/// `cpu.shares` of v1 as `cpu.weight`: a curve through (2, 1), (1024, 100) and (262144, 10000), so that what is ordinary
+/// stays ordinary. That of the runc of today; earlier ones drew a line, on which 1024 is 39.
+#[must_use]
+pub fn weight(shares: u64) -> u64 {
+    let log = (shares.clamp(2, 262_144) as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    (10_f64.powf(exponent) + 0.99) as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +149,7 @@ mod tests {
     fn o1_shares_quota_and_unified_files() {
         assert_eq!(
             written(r#"{"cpu": {"shares": 1024, "quota": 5000}, "unified": {"memory.high": "1"}}"#),
-            ["cpu.weight=39", "cpu.max=5000", "memory.high=1"]
+            ["cpu.weight=100", "cpu.max=5000", "memory.high=1"]
         );
     }
 }

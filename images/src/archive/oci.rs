@@ -98,7 +98,7 @@ pub(crate) fn verify(bytes: &[u8], size: u64, digest: Digest, name: &str) -> Res
 }
 
 pub(crate) fn digest_of(descriptor: &Descriptor, kind: &str) -> Result<Digest> {
-    descriptor.digest().as_ref().parse().map_err(|bad: crate::digest::NotADigest| Error::Document {
+    descriptor.digest().as_ref().parse().map_err(|bad: protocol::digest::NotADigest| Error::Document {
         document: kind.to_owned(),
         reason: bad.to_string(),
     })

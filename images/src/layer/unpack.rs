@@ -16,8 +16,8 @@ use super::dress::{dress, dress_special, judge_xattr, set_opaque, timestamps};
 use super::failure::{Failure, kernel};
 use super::path::{normal, split};
 use crate::tar::{Entry, Input, Kind, Reader};
-use crate::tree::{BENEATH, open_dir_at, remove_all, write_all};
 use crate::{Error, Limits, Refusal, Result};
+use linux::tree::{BENEATH, open_dir_at, remove_all, write_all};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";

@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use super::{Registry, causes};
 use crate::archive::oci::digest_of;
 use crate::store::{Store, flock};
-use crate::tree::write_all;
 use crate::{Cancel, Digest, Error, Progress, Refusal, Result};
+use linux::tree::write_all;
 
 /// How often in a row something may fail without progress, and how long to wait in between.
 #[derive(Default)]

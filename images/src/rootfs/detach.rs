@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, unmount};
 
-use crate::tree::open_dir;
+use linux::tree::open_dir;
 
 /// Unmounts everything at and beneath `target`; nothing there is fine.
 pub(super) fn detach(target: &Path) -> Result<(), Errno> {

@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use linux::kernel::Features;
 use linux::loopdev;
 use linux::mount::{ContextError, FsContext};
+use linux::step::{Step, during};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, move_mount};
 
-use crate::tree::open_dir_at;
+use linux::tree::open_dir_at;
 
 const FILE: &str = "disk.ext4";
 const NEW_FILE: &str = "disk.new";
@@ -165,7 +166,11 @@ impl<'p> Mounted<'p> {
         guid: &str,
         features: &Features,
     ) -> Result<Self, DiskError> {
-        make(dir, bytes, volatile)?;
+        during(Step::MakeDisk, || make(dir, bytes, volatile))?;
+        during(Step::MountDisk, || Self::mount(dir, point, guid, features))
+    }
+
+    fn mount(dir: &OwnedFd, point: &'p OwnedFd, guid: &str, features: &Features) -> Result<Self, DiskError> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(dir, FILE, flags, Mode::empty()).map_err(step("open"))?;
         lock(&file)?;

@@ -5,7 +5,7 @@
 //! ```
 //! A range is taken before anything belongs to it and given back after all of that is gone: while data of a rootfs
 //! exists, nobody else has its ids. Where that of a guid does not exist any more (its maker was killed between the
-//! two), the next one takes it over.
+//! two), a daemon that starts gives it back, and who finds nothing else free takes it over.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::store::flock;
-use crate::tree::{ensure_dir, read_file_at, text_names_in, write_all};
+use linux::tree::{ensure_dir, read_file_at, text_names_in, write_all};
 
 /// The first id of the first range, and of the one after the last. Above what `useradd` gives to users as their
 /// subordinate ids and what systemd-nspawn takes, below half of all ids, where old tools see negative numbers.
@@ -52,16 +52,32 @@ pub(super) fn give_back(data_dir: &Path, guid: &str) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Gives back the ranges of makers that were killed before they had made anything. Nobody is making a rootfs meanwhile.
+pub(super) fn sweep(data_dir: &Path) -> Result<(), Errno> {
+    let dir = lock(data_dir)?;
+    for name in text_names_in(&dir)? {
+        if is_stale(data_dir, &dir, &name)? {
+            rustix::fs::unlinkat(&dir, name.as_str(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
 /// A range whose rootfs is gone.
 fn stale(data_dir: &Path, dir: &OwnedFd, taken: &[String]) -> Result<Option<u32>, Errno> {
     for name in taken {
-        let guid = String::from_utf8(read_file_at(dir, name.as_str())?).unwrap_or_default();
-        let lives = super::record::check_guid(&guid).is_ok() && data_dir.join("rootfs").join(&guid).exists();
-        if !lives && let Ok(first) = name.parse() {
+        if let Ok(first) = name.parse()
+            && is_stale(data_dir, dir, name)?
+        {
             return Ok(Some(first));
         }
     }
     Ok(None)
+}
+
+fn is_stale(data_dir: &Path, dir: &OwnedFd, name: &str) -> Result<bool, Errno> {
+    let guid = String::from_utf8(read_file_at(dir, name)?).unwrap_or_default();
+    Ok(super::record::check_guid(&guid).is_err() || !data_dir.join("rootfs").join(&guid).exists())
 }
 
 fn lock(data_dir: &Path) -> Result<OwnedFd, Errno> {

@@ -9,6 +9,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use linux::kernel::Features;
 use linux::mount::{ContextError, FsContext, MountAttr, mount_setattr};
@@ -17,7 +18,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, move_mount};
 
-use crate::tree::{open_dir, proc_path, text_names_in};
+use linux::tree::{open_dir, proc_path, text_names_in};
 
 /// OVL_MAX_STACK.
 pub(super) const MOST_LAYERS: usize = 500;
@@ -38,6 +39,7 @@ pub(super) struct Seen<'p> {
     /// Before Linux 6.15 an overlay takes no detached mount: they are attached meanwhile, at these names.
     attached: Vec<String>,
     point: &'p OwnedFd,
+    namespace: Arc<OwnedFd>,
 }
 
 impl<'p> Seen<'p> {
@@ -49,13 +51,19 @@ impl<'p> Seen<'p> {
         features: &Features,
     ) -> Result<Self, Errno> {
         let map = [Extent { inside: 0, outside: first, count: super::RANGE }];
-        let namespace = linux::userns::idmap_namespace(&map, &map)?;
+        // As a container's own: its first process may join this one.
+        let namespace = Arc::new(linux::userns::owned_namespace(&map, &map, first)?);
         let attr = MountAttr {
             propagation: Some(MountPropagationFlags::PRIVATE),
             userns: Some(namespace.as_fd()),
             ..MountAttr::default()
         };
-        let mut seen = Self { layers: Vec::with_capacity(lowers.len()), attached: Vec::new(), point };
+        let mut seen = Self {
+            layers: Vec::with_capacity(lowers.len()),
+            attached: Vec::new(),
+            point,
+            namespace: Arc::clone(&namespace),
+        };
         for (number, lower) in lowers.iter().enumerate() {
             let layer = linux::mount::clone_tree(lower, false, &attr, features)?;
             if !(features.overlay_layer_fds && features.open_tree_attr) {
@@ -71,6 +79,17 @@ impl<'p> Seen<'p> {
 
     pub(super) fn layers(&self) -> Vec<&OwnedFd> {
         self.layers.iter().collect()
+    }
+
+    /// Ends it, but for what is closed.
+    pub(super) fn spent(mut self) -> super::Spent {
+        // Those that are attached are detached first, and closed then.
+        super::Spent(if self.attached.is_empty() { std::mem::take(&mut self.layers) } else { Vec::new() })
+    }
+
+    /// What they are mapped by.
+    pub(super) fn namespace(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.namespace)
     }
 }
 
@@ -207,7 +226,7 @@ fn page(layers: &Layers<'_>) -> Result<CString, OverlayError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{open_dir, open_dir_at};
+    use linux::tree::{open_dir, open_dir_at};
 
     /// A directory to mount in, unmounted when dropped.
     struct Scratch(tempfile::TempDir);

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use linux::kernel::Features;
 use linux::mount::MountAttr;
+use linux::step::{Step, during};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
 use crate::store::flock;
-use crate::tree::{open_dir, text_names_in};
+use linux::tree::{open_dir, text_names_in};
 
 /// Whose mount is at `D/subcontainers`.
 enum Mounted {
@@ -39,7 +40,7 @@ pub(super) fn attach(data_dir: &Path) -> Result<OwnedFd, Errno> {
     let dir = open_dir(&path)?;
     if let Mounted::Nothing = mounted(data_dir, &dir)? {
         let tree = linux::mount::clone_tree(&dir, false, &MountAttr::default(), Features::get())?;
-        linux::mount::attach(tree, &dir)?;
+        during(Step::MakePoint, || linux::mount::attach(tree, &dir))?;
     }
     let dir = open_dir(&path)?;
     // After the move: attached to a shared mount, a mount becomes shared.
@@ -66,7 +67,7 @@ pub(super) fn release(data_dir: &Path) -> Result<(), Errno> {
         if !ours || !is_empty()? {
             return Ok(());
         }
-        match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
+        match during(Step::RemovePoint, || rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW)) {
             Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(1)),
             Err(Errno::INVAL) => return Ok(()),
             result => return result,

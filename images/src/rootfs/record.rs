@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::store::Store;
-use crate::tree::{open_dir, read_file_at, text_names_in, write_all};
 use crate::{Digest, Error, Result};
+use linux::tree::{open_dir, read_file_at, text_names_in, write_all};
 
 pub(super) const FILE: &str = "rootfs.json";
 /// What it is called while it is being replaced.

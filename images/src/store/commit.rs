@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use linux::step::{Step, during};
 use protocol::image::ImageInfo;
 use rustix::fs::{AtFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::{LayerRecord, Record, Work, names, now};
 use crate::config::Config;
-use crate::tree::{read_file_at, replace_file_at};
 use crate::{Digest, Error, Result, start_sdk};
+use linux::tree::{read_file_at, replace_file_at};
 
 /// An image all of whose layers are in the work directory or in the store.
 pub(crate) struct Image {
@@ -78,7 +79,8 @@ impl Work<'_> {
         let _lock = store.lock(FlockOperation::LockExclusive).map_err(failed("lock the store for"))?;
         for diff_id in &unpacked {
             let hex = diff_id.hex();
-            match rustix::fs::renameat(work, hex.as_str(), &dirs.layers, hex.as_str()) {
+            let moved = || rustix::fs::renameat(work, hex.as_str(), &dirs.layers, hex.as_str());
+            match during(Step::CommitLayers, moved) {
                 Ok(()) => {}
                 // Another import was faster: the same bytes. Ours goes with the work directory.
                 Err(Errno::NOTEMPTY | Errno::EXIST) => {}
@@ -86,8 +88,8 @@ impl Work<'_> {
             }
         }
         for (hex, _) in &blobs {
-            rustix::fs::renameat(work, format!("blob-{hex}"), &dirs.blobs, hex.as_str())
-                .map_err(failed("commit blobs of"))?;
+            let moved = || rustix::fs::renameat(work, format!("blob-{hex}"), &dirs.blobs, hex.as_str());
+            during(Step::CommitBlobs, moved).map_err(failed("commit blobs of"))?;
         }
         let mut names = names::read(dirs)?;
         let (new_image, new_name) = (store.record(&digest).is_err(), !names.contains_key(&image.name));
@@ -99,7 +101,7 @@ impl Work<'_> {
             names.insert(image.name.clone(), digest);
             names::write(dirs, &names)
         };
-        if let Err(error) = shown() {
+        if let Err(error) = during(Step::CommitImage, &mut shown) {
             // The first error is the one to tell. Where this fails too, gc finds what no name points to.
             if new_image {
                 _ = rustix::fs::unlinkat(&dirs.images, file.as_str(), AtFlags::empty());

@@ -4,14 +4,15 @@
 
 use std::collections::BTreeSet;
 
+use linux::step::{Step, during};
 use protocol::image::RemovedResult;
 use rustix::fs::{AtFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::{Record, Store, Work, names};
 use crate::rootfs;
-use crate::tree::{open_dir_at, text_names_in};
 use crate::{Digest, Error, Progress, Result, start_sdk};
+use linux::tree::{open_dir_at, text_names_in};
 
 pub(super) fn remove(store: &Store, image: &str) -> Result<RemovedResult> {
     let work = Work::begin(store)?;
@@ -38,12 +39,14 @@ pub(super) fn remove(store: &Store, image: &str) -> Result<RemovedResult> {
         if !users.is_empty() {
             return Err(Error::ImageInUse { image: image.to_owned(), rootfs: users });
         }
-        for name in &its {
-            all.remove(name);
-            start_sdk::remove(&store.dirs.start_sdk, name)?;
-        }
-        names::write(&store.dirs, &all)?;
-        forget(store, &record, &mut removed)?;
+        during(Step::ForgetImage, || {
+            for name in &its {
+                all.remove(name);
+                start_sdk::remove(&store.dirs.start_sdk, name)?;
+            }
+            names::write(&store.dirs, &all)?;
+            forget(store, &record, &mut removed)
+        })?;
         take_layers(store, &work, &mut removed)?;
     }
     work.end()?;
@@ -104,7 +107,8 @@ fn take_layers(store: &Store, work: &Work<'_>, removed: &mut RemovedResult) -> R
         }
         let size = store.layer_record(&diff_id).ok().flatten().map_or(0, |record| record.size);
         let dir = work.handle().map_err(failed())?;
-        rustix::fs::renameat(&store.dirs.layers, name.as_str(), dir, name.as_str()).map_err(failed())?;
+        let moved = || rustix::fs::renameat(&store.dirs.layers, name.as_str(), dir, name.as_str());
+        during(Step::TakeLayers, moved).map_err(failed())?;
         removed.freed += size;
         removed.removed.push(diff_id.to_string());
     }

@@ -6,8 +6,8 @@ use protocol::image::ImageInfo;
 use rustix::io::Errno;
 
 use super::{Dirs, Record};
-use crate::tree::{read_file_at, replace_file_at};
 use crate::{Digest, Error, Result};
+use linux::tree::{read_file_at, replace_file_at};
 
 const FILE: &str = "names.json";
 

@@ -2,12 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
+use linux::step::{Step, during};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Dirs, LayerRecord, Store, flock};
-use crate::tree::{ensure_dir_at, open_dir_at, random_name, remove_all, replace_file_at, text_names_in};
 use crate::{Digest, Error, Result};
+use linux::tree::{ensure_dir_at, open_dir_at, random_name, remove_all, replace_file_at, text_names_in};
 
 /// Released with [`Work::end`]; dropping it does the same without a word.
 pub(crate) struct Work<'s> {
@@ -29,7 +30,7 @@ impl<'s> Work<'s> {
             ensure_dir_at(work.handle()?, "uses", 0o700)?;
             Ok(work)
         };
-        begun().map_err(failed)
+        during(Step::BeginWork, begun).map_err(failed)
     }
 
     pub(super) fn store(&self) -> &'s Store {
@@ -85,7 +86,7 @@ impl<'s> Work<'s> {
                 result => result,
             }
         };
-        finished().map_err(Error::kernel("finish layer", diff_id.to_string()))
+        during(Step::FinishLayer, finished).map_err(Error::kernel("finish layer", diff_id.to_string()))
     }
 
     /// Removes a layer that was unpacked in vain.
@@ -114,7 +115,7 @@ impl<'s> Work<'s> {
 
     fn remove(&mut self) -> Result<(), Errno> {
         if self.dir.is_some() {
-            remove_all(&self.store.dirs.tmp, self.name.as_str())?;
+            during(Step::EndWork, || remove_all(&self.store.dirs.tmp, self.name.as_str()))?;
             // The lock goes last, with the directory it is on.
             self.dir = None;
         }

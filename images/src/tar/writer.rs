@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 
-use crate::tree::{BENEATH, names_in, open_dir_at};
+use linux::tree::{BENEATH, names_in, open_dir_at};
 
 const BLOCK: u64 = 512;
 

@@ -17,7 +17,6 @@
 //! ```
 //! A child that waits for an answer ends when this process does.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ use rustix::process::Pid;
 use super::bare;
 use super::bare::child::{Report, stage};
 use super::flat::{self, Descriptors};
-use super::{FailedStep, Op, Program, Script, SpawnError, Spawned, reap, spawn};
+use super::{FailedStep, Op, Script, SpawnError, Spawned, carrier, file_of, reap, spawn};
 
 /// How a child is started apart.
 #[derive(Clone, Debug)]
@@ -83,28 +82,10 @@ pub fn start<'a>(script: &'a Script, start: &Start) -> Result<Child<'a>, SpawnEr
     let mut descriptors = Descriptors::From(first, Vec::new());
     let apart = flat::Apart { before: &start.before, report: &theirs, listener: start.listener.as_ref() };
     let words = flat::encode(script, Some(&apart), &mut descriptors).map_err(SpawnError::descriptors)?;
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let file = crate::memfd::memfd(c"script", &bytes).map_err(SpawnError::descriptors)?;
-    let mut keep = vec![Arc::clone(&theirs), Arc::new(file)];
+    let mut keep = vec![Arc::clone(&theirs), file_of(&words)?];
     keep.resize_with(first as usize - 3, || Arc::clone(&start.null));
-    if let Descriptors::From(_, inherited) = descriptors {
-        keep.extend(inherited);
-    }
-    let count = CString::new(words.len().to_string()).unwrap_or_default();
-    let null = || Arc::clone(&start.null);
-    let starter = Script {
-        namespaces: 0,
-        container: None,
-        above: None,
-        cgroup: None,
-        ops: Vec::new(),
-        stdio: [null(), null(), null()],
-        keep,
-        closed_ops: Vec::new(),
-        program: Program::File(Arc::clone(&start.program)),
-        argv: vec![c"start-container-starter".to_owned(), count],
-        envp: Vec::new(),
-    };
+    let args = [c"start-container-starter".to_owned()];
+    let starter = carrier(&start.program, &start.null, &args, &words, keep, descriptors);
     let starter = spawn(&starter)?;
     drop(theirs);
     let mut early = Vec::new();

@@ -43,8 +43,33 @@ impl Drop for BlockedSignals {
     }
 }
 
-/// This thread is in a container's namespaces, and its next children belong there, until this is dropped.
-pub(super) struct Abroad(());
+/// The signals that this process ignores, bit 0 for signal 1: those that it was started with, and Rust's SIGPIPE. Whoever
+/// ignores another one does so before the first child.
+pub(super) fn ignored_signals() -> u64 {
+    static IGNORED: OnceLock<u64> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        (1..=64_usize).filter(|signal| is_ignored(*signal)).fold(0, |all, signal| all | 1 << (signal - 1))
+    })
+}
+
+fn is_ignored(signal: usize) -> bool {
+    // `struct sigaction` of the kernel: what is done comes first.
+    let mut now = [0_usize; 4];
+    let args = [signal, 0, now.as_mut_ptr() as usize, 8];
+    // SAFETY: the last but one points to 32 bytes, the size of the kernel's `struct sigaction`.
+    let asked = unsafe { raw::call(nr::RT_SIGACTION, args) };
+    asked.is_ok() && now[0] == libc::SIG_IGN
+}
+
+/// What is entered of a container.
+pub(super) const CONTAINER: usize = CONTAINERS;
+/// A mount namespace alone.
+pub(super) const MOUNTS: usize = super::new::MOUNT as usize;
+
+/// This thread is in other namespaces, and its next children belong there, until this is dropped.
+pub(super) struct Abroad {
+    namespaces: usize,
+}
 
 /// This process, whose namespaces are those of all its threads.
 fn home() -> Result<&'static OwnedFd, Errno> {
@@ -57,20 +82,20 @@ fn home() -> Result<&'static OwnedFd, Errno> {
 }
 
 impl Abroad {
-    pub(super) fn enter(target: BorrowedFd<'_>) -> Result<Self, Errno> {
+    pub(super) fn enter(target: BorrowedFd<'_>, namespaces: usize) -> Result<Self, Errno> {
         home()?;
         // A thread that shares root and working directory with others cannot change its mount namespace. Once it has
         // its own, this costs nothing.
         crate::process::unshare(rustix::thread::UnshareFlags::FS)?;
-        setns(target.as_raw_fd(), CONTAINERS)?;
-        Ok(Self(()))
+        setns(target.as_raw_fd(), namespaces)?;
+        Ok(Self { namespaces })
     }
 }
 
 impl Drop for Abroad {
     fn drop(&mut self) {
         // One's own namespaces can always be returned to. A thread that could not must not serve anybody else.
-        let back = home().and_then(|home| setns(home.as_raw_fd(), CONTAINERS));
+        let back = home().and_then(|home| setns(home.as_raw_fd(), self.namespaces));
         if back.is_err() {
             std::process::abort();
         }

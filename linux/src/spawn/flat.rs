@@ -127,6 +127,10 @@ pub(super) fn encode(
     apart: Option<&Apart<'_>>,
     descriptors: &mut Descriptors,
 ) -> Result<Vec<u64>, Errno> {
+    if from.vestibule.is_some() && !matches!(descriptors, Descriptors::Here(_)) {
+        // Whoever clones the child then does not look for it.
+        return Err(Errno::INVAL);
+    }
     let mut to = Encoder { words: Vec::with_capacity(1024) };
     to.words(&[script::NONE; script::HEADER]);
     let lowest_free = lowest_free(from);
@@ -161,6 +165,12 @@ pub(super) fn encode(
     to.ops(script::OPS, &from.ops, descriptors);
     to.ops(script::CLOSED_OPS, &from.closed_ops, descriptors);
     to.header(script::BEFORE, &[0, 0]);
+    let ignored = match descriptors {
+        Descriptors::Here(_) => super::clone::ignored_signals(),
+        // Whoever clones it has been started by such a script itself.
+        Descriptors::From(..) => 0,
+    };
+    to.header(script::IGNORED, &[ignored]);
     if let Some(Apart { before, report, listener }) = apart {
         to.ops(script::BEFORE, before, descriptors);
         to.header(script::REPORT, &[descriptors.moved(report, lowest_free, None)?]);

@@ -126,6 +126,8 @@ pub enum Op {
     NewKeyring,
     /// `chdir(2)`.
     WorkingDirectory(CString),
+    /// `lo` of the process's own network namespace up.
+    Loopback,
     /// `umask(2)`.
     Umask(u32),
     /// `prlimit(2)` on itself: resource, soft, hard.
@@ -204,6 +206,7 @@ impl Op {
             Self::Hostname(name) => [op::HOSTNAME, to.string(name), name.as_bytes().len() as u64, 0, 0, 0],
             Self::Session { controlling_terminal } => one(op::SESSION, u64::from(*controlling_terminal)),
             Self::NewKeyring => none(op::NEW_KEYRING),
+            Self::Loopback => none(op::LOOPBACK),
             Self::Umask(mask) => one(op::UMASK, u64::from(*mask)),
             Self::ResourceLimit(resource, soft, hard) => {
                 [op::RESOURCE_LIMIT, u64::from(*resource), *soft, *hard, 0, 0]
@@ -281,6 +284,7 @@ impl fmt::Display for Op {
             Self::Session { .. } => f.write_str("start session"),
             Self::NewKeyring => f.write_str("join a new session keyring"),
             Self::WorkingDirectory(dir) => write!(f, "change to working directory {}", dir.to_string_lossy()),
+            Self::Loopback => f.write_str("bring up the loopback"),
             Self::Umask(_) => f.write_str("set umask"),
             Self::ResourceLimit(resource, ..) => write!(f, "set resource limit {resource}"),
             Self::Credentials(c) => write!(f, "become user {}:{}", c.uid, c.gid),

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
+use linux::step::{Step, during};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -162,7 +163,7 @@ impl Networks {
     /// Puts its names into the file that siblings see.
     pub(super) fn name(&self, attached: &Attached) -> Result<()> {
         let file = self.dir.shown(HOSTS, &attached.network, OFlags::RDWR | OFlags::CREATE)?;
-        hosts::add(&file, &addresses(attached), &attached.names)
+        during(Step::WriteNames, || hosts::add(&file, &addresses(attached), &attached.names))
             .map_err(state::fail("write", &format!("{HOSTS}/{}", attached.network)))
     }
 

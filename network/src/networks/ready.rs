@@ -18,7 +18,6 @@ use rustix::io::Errno;
 use super::release::{end_leases, unpublish};
 use super::{Attachment, Networks, endpoint};
 use crate::error::Result;
-use crate::machine;
 use crate::nft;
 use crate::plan;
 use crate::request::Request;
@@ -81,7 +80,7 @@ impl Networks {
         };
         let resolver = Resolver::read(&self.config.resolv_conf, &self.config.resolved, network.v6.is_some())?;
         let same_rules = state.resolver.as_ref() == Some(&resolver)
-            && machine::wanted(machine::has_ipv6()).is_empty()
+            && self.settings.is_as_wanted()
             && nft::is_installed()?;
         if !same_rules {
             return Ok(Err(ready));

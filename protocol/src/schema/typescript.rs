@@ -6,7 +6,11 @@ use std::fmt::Write as _;
 
 use ts_rs::{Config, TS, TypeVisitor};
 
-use super::{ERROR_DATA, METHODS, NOTIFICATIONS};
+use super::{
+    ERROR_DATA, METHODS, Method, NOTIFICATIONS, Notification, PACKAGE_METHODS, SHARED_METHODS,
+    WORKER_METHODS, WORKER_NOTIFICATIONS,
+};
+use crate::broker::MAX_PACKAGE_LINE;
 use crate::error::{REQUEST_CANCELLED, REQUEST_FAILED};
 use crate::{MAX_LINE, PROTOCOL_VERSION};
 
@@ -57,11 +61,11 @@ fn config() -> Config {
 #[must_use]
 pub fn typescript() -> String {
     let mut declarations = Declarations::default();
-    for method in METHODS {
+    for method in METHODS.iter().chain(PACKAGE_METHODS).chain(WORKER_METHODS) {
         (method.params.visit)(&mut declarations);
         (method.result.visit)(&mut declarations);
     }
-    for notification in NOTIFICATIONS {
+    for notification in NOTIFICATIONS.iter().chain(WORKER_NOTIFICATIONS) {
         (notification.params.visit)(&mut declarations);
     }
     (ERROR_DATA.visit)(&mut declarations);
@@ -73,6 +77,11 @@ pub fn typescript() -> String {
             "The longest line, in bytes without its newline, that either side accepts.",
             "MAX_LINE",
             i64::try_from(MAX_LINE).unwrap_or(i64::MAX),
+        ),
+        (
+            "The longest line on the socket of a package.",
+            "MAX_PACKAGE_LINE",
+            i64::try_from(MAX_PACKAGE_LINE).unwrap_or(i64::MAX),
         ),
         ("The request was cancelled.", "REQUEST_CANCELLED", i64::from(REQUEST_CANCELLED)),
         ("The request could not be carried out.", "REQUEST_FAILED", i64::from(REQUEST_FAILED)),
@@ -88,23 +97,32 @@ pub fn typescript() -> String {
         }
     }
     out.push_str("// methods\n\n/** Every request: what it takes and what it answers. */\n");
-    out.push_str("export type Methods = {\n");
-    for method in METHODS {
-        push(
-            &mut out,
-            format_args!(
-                "  /** {} */\n  {}: {{ params: {}; result: {} }};\n",
-                method.doc,
-                key(method.name),
-                (method.params.name)(),
-                (method.result.name)(),
-            ),
-        );
+    out.push_str("export type Methods = ");
+    methods(&mut out, METHODS);
+    out.push_str("\n/** Those that the socket of a package has, too. */\nexport type SharedMethods = Pick<\n  Methods,\n");
+    for name in SHARED_METHODS {
+        push(&mut out, format_args!("  | {}\n", key(name)));
     }
-    out.push_str("};\n\n/** Every notification: what it carries. */\nexport type Notifications = {\n");
-    for notification in NOTIFICATIONS {
+    out.push_str(
+        ">;\n\n/** Every request on the socket of a package: what it takes and what it answers. */\n",
+    );
+    out.push_str("export type PackageMethods = SharedMethods & ");
+    methods(&mut out, PACKAGE_METHODS);
+    out.push_str("\n/** Every request of the host to a worker: what it takes and what it answers. */\n");
+    out.push_str("export type WorkerMethods = ");
+    methods(&mut out, WORKER_METHODS);
+    out.push_str("\n/** Every notification: what it carries. */\n");
+    notifications(&mut out, "Notifications", NOTIFICATIONS);
+    out.push_str("\n/** Every notification of a worker to the host: what it carries. */\n");
+    notifications(&mut out, "WorkerNotifications", WORKER_NOTIFICATIONS);
+    out
+}
+
+fn notifications(out: &mut String, name: &str, notifications: &[Notification]) {
+    push(out, format_args!("export type {name} = {{\n"));
+    for notification in notifications {
         push(
-            &mut out,
+            out,
             format_args!(
                 "  /** {} */\n  {}: {};\n",
                 notification.doc,
@@ -114,7 +132,23 @@ pub fn typescript() -> String {
         );
     }
     out.push_str("};\n");
-    out
+}
+
+fn methods(out: &mut String, methods: &[Method]) {
+    out.push_str("{\n");
+    for method in methods {
+        push(
+            out,
+            format_args!(
+                "  /** {} */\n  {}: {{ params: {}; result: {} }};\n",
+                method.doc,
+                key(method.name),
+                (method.params.name)(),
+                (method.result.name)(),
+            ),
+        );
+    }
+    out.push_str("};\n");
 }
 
 fn push(out: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -133,6 +167,8 @@ fn comment(docs: &str) -> String {
 fn spread(declaration: &str) -> String {
     let mut out = String::new();
     let mut depth = 0_usize;
+    // Of tuples and parameters of types, whose commas are their own.
+    let mut within = 0_usize;
     let mut rest = declaration;
     while let Some(first) = rest.chars().next() {
         if rest.starts_with("/*") {
@@ -184,7 +220,15 @@ fn spread(declaration: &str) -> String {
                     push(&mut out, format_args!("\"{word}\""));
                 }
             }
-            ',' if depth > 0 => {
+            '[' | '<' => {
+                within += 1;
+                out.push(first);
+            }
+            ']' | '>' => {
+                within = within.saturating_sub(1);
+                out.push(first);
+            }
+            ',' if depth > 0 && within == 0 => {
                 out.push(';');
                 newline(&mut out, depth);
                 rest = rest.trim_start();

@@ -100,19 +100,21 @@ export class Connection {
   /**
    * Connects and agrees on a version.
    *
+   * @param session - the one that an earlier host gave, to go on with it
    * @throws ConnectionError when no host answers, HostError when it speaks another version
    */
   static async open(
     address: Address,
     client: string,
     signal?: AbortSignal,
+    session?: string,
   ): Promise<{ connection: Connection; hello: HelloResult }> {
     signal?.throwIfAborted();
     const connection = new Connection(address);
     try {
       const hello = await connection.request(
         "hello",
-        { protocol: PROTOCOL_VERSION, client },
+        { protocol: PROTOCOL_VERSION, client, ...(session === undefined ? {} : { session }) },
         undefined,
         signal === undefined ? undefined : { signal },
       );
@@ -247,11 +249,18 @@ export class Connection {
     this.#socket.destroy();
     for (const pending of this.#pending.values()) {
       if (pending.onAbort) pending.signal?.removeEventListener("abort", pending.onAbort);
-      const aborted = pending.method === "hello" && pending.signal?.aborted;
-      pending.reject(aborted ? pending.signal?.reason : error);
+      const hello = pending.method === "hello";
+      if (hello && pending.signal?.aborted) pending.reject(pending.signal.reason);
+      else pending.reject(hello ? error : this.#interruption(pending.method, error));
     }
     this.#pending.clear();
     this.onEnd?.(error);
+  }
+
+  /** What becomes of a request that was sent and not answered. */
+  #interruption(method: string, error: ConnectionError): ConnectionError {
+    const message = `${method}: ${error.message}; whether it was carried out is not known`;
+    return new ConnectionError(error.failure, this.socketPath, message, { cause: error, outcome: "unknown" });
   }
 
   /** A fresh error for each late request, so that its stack names who made it. */

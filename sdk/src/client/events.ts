@@ -12,9 +12,13 @@ import { Connection } from "./connection.ts";
 export async function* events(
   address: Address,
   client: string,
-  options: { guid?: string | undefined; signal?: AbortSignal | undefined },
+  options: {
+    guid?: string | undefined;
+    since?: Date | number | undefined;
+    signal?: AbortSignal | undefined;
+  },
 ): AsyncGenerator<Event, void, void> {
-  const { guid, signal } = options;
+  const { guid, since, signal } = options;
   const { connection } = await Connection.open(address, client, signal);
   const waiting: Event[] = [];
   let wake: (() => void) | undefined;
@@ -26,7 +30,10 @@ export async function* events(
   connection.onEnd = awake;
   signal?.addEventListener("abort", awake, { once: true });
   try {
-    await connection.request("events.subscribe", guid === undefined ? {} : { guid });
+    await connection.request("events.subscribe", {
+      ...(guid === undefined ? {} : { guid }),
+      ...(since === undefined ? {} : { since: Math.ceil(Number(since)) }),
+    });
     for (;;) {
       for (let event = waiting.shift(); event !== undefined; event = waiting.shift()) yield event;
       signal?.throwIfAborted();

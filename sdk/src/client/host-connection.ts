@@ -10,6 +10,8 @@ import type { RequestOptions } from "./connection.ts";
 export interface HostConnection {
   /** The path of the host's socket; byte streams connect to it by themselves. */
   readonly socketPath: string;
+  /** Bytes of data that one message to it carries at most; more goes in several, or by a stream. Default: 8 MiB. */
+  readonly maxData?: number | undefined;
   /**
    * Sends one request and resolves with its answer.
    *

@@ -6,10 +6,11 @@ import type { ConnectionError } from "../errors.ts";
 import type { Event, HelloResult, Methods, SubcontainerInfo } from "../generated/protocol.ts";
 import type { MethodName } from "../wire/messages.ts";
 import type { Address } from "./address.ts";
-import { Connection, type RequestOptions } from "./connection.ts";
+import type { RequestOptions } from "./connection.ts";
 import { events } from "./events.ts";
 import type { HostConnection } from "./host-connection.ts";
 import { Images } from "./images.ts";
+import { Session } from "./session.ts";
 
 /** Where the host is, and who connects. */
 export interface ConnectOptions extends Address {
@@ -17,9 +18,19 @@ export interface ConnectOptions extends Address {
   client?: string | undefined;
   /** Gives up connecting. */
   signal?: AbortSignal | undefined;
+  /**
+   * How long to look for another host when this one goes away, in milliseconds. Default 30,000; 0: not at all.
+   *
+   * A host that was killed, or replaced by a newer one, leaves containers running, and the next one keeps what belongs to
+   * this program for a while (`info.grace`). Handles stay as they are. Requests that were under way are rejected with a
+   * {@link ConnectionError} whose `outcome` is `unknown`; those that are made meanwhile wait. Processes of `exec` and `spawn`
+   * are ended by the next host, their streams with the old one; leaders go on.
+   */
+  reconnect?: number | undefined;
 }
 
 const CLIENT = "start-container sdk";
+const RECONNECT = 30_000;
 
 /**
  * Connects to the host.
@@ -31,41 +42,50 @@ const CLIENT = "start-container sdk";
  * @throws ConnectionError `unreachable` when no host runs there; its message says how to start one
  */
 export async function connect(options: ConnectOptions = {}): Promise<Host> {
-  const { client = CLIENT, signal, ...address } = options;
-  const { connection, hello } = await Connection.open(address, client, signal);
-  return new Host(connection, hello, address, client);
+  const { client = CLIENT, signal, reconnect = RECONNECT, ...address } = options;
+  const session = await Session.open({ ...address, client, reconnect }, signal);
+  return new Host(session, address, client);
 }
 
 /**
  * A connection to the host. An open one keeps the program running. Closing it, or the end of the program however it
- * comes, destroys every subcontainer that was created through it and not detached.
+ * comes, destroys every subcontainer that was created through it and not detached. The end of the host does not: see
+ * {@link ConnectOptions.reconnect}.
  */
 export class Host implements HostConnection, AsyncDisposable {
   /** The images in the host's store. */
   readonly images: Images;
-  /** What the host said of itself: version and data directory. */
-  readonly info: HelloResult;
-  readonly #connection: Connection;
+  /** Called when the host has gone away and another is looked for. */
+  onDisconnect: ((error: ConnectionError) => void) | undefined;
+  /** Called when another has come; with the guids of what this program owned, and owns still. */
+  onReconnect: ((resumed: readonly string[]) => void) | undefined;
+  readonly #session: Session;
   readonly #address: Address;
   readonly #client: string;
 
   /** Use {@link connect}. */
-  constructor(connection: Connection, info: HelloResult, address: Address, client: string) {
-    this.#connection = connection;
+  constructor(session: Session, address: Address, client: string) {
+    this.#session = session;
     this.#address = address;
     this.#client = client;
-    this.info = info;
     this.images = new Images(this);
+    session.onDisconnect = (error) => this.onDisconnect?.(error);
+    session.onReconnect = ({ resumed }) => this.onReconnect?.(resumed);
+  }
+
+  /** What the host of the moment said of itself: version and data directory. */
+  get info(): HelloResult {
+    return this.#session.hello;
   }
 
   /** The path of the host's socket. */
   get socketPath(): string {
-    return this.#connection.socketPath;
+    return this.#session.socketPath;
   }
 
-  /** Why the connection has ended; undefined while it is open. */
+  /** Why the connection has ended; undefined while it is open, and while another host is looked for. */
   get ended(): ConnectionError | undefined {
-    return this.#connection.ended;
+    return this.#session.ended;
   }
 
   /**
@@ -79,7 +99,7 @@ export class Host implements HostConnection, AsyncDisposable {
     convert?: (result: Methods[M]["result"]) => T,
     options?: RequestOptions,
   ): Promise<T> {
-    return this.#connection.request(method, params, convert, options);
+    return this.#session.request(method, params, convert, options);
   }
 
   /** Every subcontainer of the host, oldest first, whoever owns it. */
@@ -88,19 +108,25 @@ export class Host implements HostConnection, AsyncDisposable {
   }
 
   /**
-   * What happens to subcontainers, as it happens: created, launched, exited, mounted, unmounted, destroyed.
+   * What happens to subcontainers and images, as it happens: created, launched, exited and by whom, health, limits,
+   * mounted, unmounted, destroyed, imported, pulled, removed.
    *
-   * @param options - `guid`: only of that one; `signal`: ends the loop, which then throws the signal's reason
+   * @param options - `guid`: only of that one; `since`: first what happened since then, as far as it is kept (one to two
+   * megabytes, across restarts of the host); `signal`: ends the loop, which then throws the signal's reason
    */
   events(
-    options: { guid?: string | undefined; signal?: AbortSignal | undefined } = {},
+    options: {
+      guid?: string | undefined;
+      since?: Date | number | undefined;
+      signal?: AbortSignal | undefined;
+    } = {},
   ): AsyncGenerator<Event, void, void> {
     return events(this.#address, this.#client, options);
   }
 
   /** Closes the connection. Requests under way are rejected. */
   close(): void {
-    this.#connection.close();
+    this.#session.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -94,7 +94,8 @@ export class Files {
     if (flag.endsWith("x")) first.exclusive = true;
     if (how.mode !== undefined) first.mode = how.mode;
     let begun = false;
-    for await (const chunk of chunks(data, encoding)) {
+    const { maxData = CHUNK } = await this.#host();
+    for await (const chunk of chunks(data, encoding, Math.min(maxData, CHUNK))) {
       const more: typeof first = begun ? { append: true } : first;
       await this.#call("file.write", { path, data: fromInput(chunk), ...more }, how);
       begun = true;
@@ -239,8 +240,9 @@ export class Files {
 async function* chunks(
   data: Content,
   encoding: BufferEncoding,
+  most: number,
 ): AsyncGenerator<Uint8Array | string, void, void> {
-  if (typeof data === "string" && encoding === "utf8" && data.length * 6 < CHUNK) {
+  if (typeof data === "string" && encoding === "utf8" && data.length * 6 < most) {
     yield data;
     return;
   }
@@ -252,9 +254,9 @@ async function* chunks(
       typeof part === "string"
         ? Buffer.from(part, encoding)
         : Buffer.from(part.buffer, part.byteOffset, part.byteLength);
-    while (size + bytes.length >= CHUNK) {
-      yield Buffer.concat([...held, bytes.subarray(0, CHUNK - size)]);
-      bytes = bytes.subarray(CHUNK - size);
+    while (size + bytes.length >= most) {
+      yield Buffer.concat([...held, bytes.subarray(0, most - size)]);
+      bytes = bytes.subarray(most - size);
       held = [];
       size = 0;
     }

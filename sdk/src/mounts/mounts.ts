@@ -84,8 +84,8 @@ export class Mounts {
     return this.#with(options.mountpoint, { type: "assets", ...shared(options) });
   }
 
-  /** Adds a dependency's volume. */
-  mountDependency(options: DependencyOptions): Mounts {
+  /** Adds a dependency's volume. The type of its manifest is for packages that name it, and says nothing here. */
+  mountDependency<_Manifest = unknown>(options: DependencyOptions): Mounts {
     const { dependencyId, volumeId, readonly } = options;
     return this.#with(options.mountpoint, {
       type: "pointer",
@@ -141,4 +141,9 @@ function shared(options: SharedOptions): { subpath: string | null; filetype: Fil
     filetype: options.type ?? "directory",
     idmap: (options.idmap ?? []).map(({ fromId, toId, range }) => ({ fromId, toId, range: range ?? 1 })),
   };
+}
+
+/** The mounts themselves, in whichever form they were given. */
+export function listed(mounts: Mounts | MountArray): MountArray {
+  return Array.isArray(mounts) ? mounts : mounts.build();
 }

@@ -48,16 +48,28 @@ export interface ExecOptions extends LimitOptions {
 
 /**
  * What becomes of a standard stream: `pipe` reaches this program as a stream, `inherit` goes to this program's own
- * stdout or stderr (its stdin is never taken: the command reads end of file), `ignore` is `/dev/null`.
+ * stdout or stderr (its stdin is never taken: the command reads end of file), `ignore` is `/dev/null`, `log` is kept by
+ * the host, for `logs()` (of stdin, as `ignore`).
  */
-export type StdioKind = "pipe" | "inherit" | "ignore";
+export type StdioKind = "pipe" | "inherit" | "ignore" | "log";
 
 /** The standard streams of a command that is not waited for. */
 export interface StdioOptions {
   /** One for all, or one each for stdin, stdout and stderr. */
   stdio?: StdioKind | readonly [StdioKind, StdioKind, StdioKind] | undefined;
-  /** A terminal of this size instead of stdin and stdout; stderr stays apart when it is `pipe`. */
+  /** A terminal of this size instead of stdin and stdout; stderr stays apart when it is `pipe` or `log`. */
   terminal?: wire.TerminalSize | undefined;
+  /**
+   * How much is kept of streams that are `log`, of all processes in the subcontainer together: `size` bytes of each of
+   * `files` files. Default: what was asked for there before, else three files of 10 MB.
+   */
+  log?: wire.LogBounds | undefined;
+  /**
+   * Where else streams that are `log` go: `journald` is the machine's journal, a line each, with `CONTAINER_ID`,
+   * `CONTAINER_NAME` and a `PRIORITY` (6 for stdout, 3 for stderr). Default: the host's (`--log-driver`). Refused where no
+   * journald runs.
+   */
+  logDriver?: wire.LogDriver | undefined;
 }
 
 /** 8 MiB, the most that one `exec` message carries. */
@@ -97,17 +109,19 @@ export function stdio(
 /** The wire's form of the standard streams. */
 export function streams(
   [stdin, stdout, stderr]: readonly [StdioKind, StdioKind, StdioKind],
-  terminal: wire.TerminalSize | undefined,
+  { terminal, log, logDriver }: StdioOptions,
 ): wire.Streams {
   const out: wire.Streams = {};
   if (stdin === "pipe") out.stdin = "pipe";
-  if (stdout !== "ignore") out.stdout = "pipe";
-  if (stderr !== "ignore") out.stderr = "pipe";
+  if (stdout !== "ignore") out.stdout = stdout === "log" ? "log" : "pipe";
+  if (stderr !== "ignore") out.stderr = stderr === "log" ? "log" : "pipe";
+  if (log !== undefined) out.log = log;
+  if (logDriver !== undefined) out.logDriver = logDriver;
   if (terminal !== undefined) {
     out.terminal = { rows: terminal.rows, cols: terminal.cols };
     delete out.stdin;
     delete out.stdout;
-    if (stderr !== "pipe") delete out.stderr;
+    if (stderr === "inherit") delete out.stderr;
   }
   return out;
 }

@@ -6,7 +6,7 @@ import type { Duplex, Readable, Writable } from "node:stream";
 import { clearTimeout, setTimeout } from "node:timers";
 import { Channel } from "../client/channel.ts";
 import type { HostConnection } from "../client/host-connection.ts";
-import { HostError } from "../errors.ts";
+import { ConnectionError, HostError } from "../errors.ts";
 import type { Outcome, TerminalSize } from "../generated/protocol.ts";
 import { feed, type Input } from "./input.ts";
 import { Limits } from "./limits.ts";
@@ -54,6 +54,8 @@ export interface ProcessInit {
 export class Process implements AsyncIterable<string>, AsyncDisposable {
   /** Process id on the host. */
   readonly pid: number;
+  /** The host's name for it. Another host has another. */
+  readonly id: string;
   readonly #init: ProcessInit;
   readonly #limits: Limits;
   readonly #outputs: { stdout?: ProcessOutput; stderr?: ProcessOutput } = {};
@@ -65,11 +67,13 @@ export class Process implements AsyncIterable<string>, AsyncDisposable {
 
   constructor(init: ProcessInit) {
     this.#init = init;
+    this.id = init.id;
     this.pid = init.pid;
     const keep = init.maxBuffer ?? MAX_BUFFER;
     const [stdin, stdout, stderr] = init.stdio;
     const output = (from: From): ProcessOutput => new ProcessOutput(() => this.#open(from), keep);
-    if (init.terminal === undefined && stdout !== "ignore") this.#outputs.stdout = output("stdout");
+    if (init.terminal === undefined && (stdout === "pipe" || stdout === "inherit"))
+      this.#outputs.stdout = output("stdout");
     if (stderr === "pipe" || (stderr === "inherit" && init.terminal === undefined)) {
       this.#outputs.stderr = output("stderr");
     }
@@ -245,12 +249,23 @@ export class Process implements AsyncIterable<string>, AsyncDisposable {
 
   /** Asks the host how it ended; the host says so once. */
   #outcome(): Promise<Outcome> {
-    this.#exited ??= this.#init.host.request(
-      "subcontainer.wait",
-      { process: this.#init.id },
-      ({ outcome }) => outcome,
-    );
+    this.#exited ??= this.#ask();
     return this.#exited;
+  }
+
+  async #ask(): Promise<Outcome> {
+    const ask = (): Promise<Outcome> =>
+      this.#init.host.request("subcontainer.wait", { process: this.#init.id }, ({ outcome }) => outcome);
+    for (let lost: ConnectionError | undefined; ; ) {
+      try {
+        return await ask();
+      } catch (error) {
+        // A host that was replaced knows the process still. One that was killed has taken it along.
+        const again = error instanceof ConnectionError && error.failure === "lost";
+        if (!again || error.outcome !== "unknown") throw lost ?? error;
+        lost = error;
+      }
+    }
   }
 
   #asEnded(outcome: Outcome): Ended {
@@ -281,6 +296,6 @@ export class Process implements AsyncIterable<string>, AsyncDisposable {
   }
 
   #open(kind: "stdin" | "stdout" | "stderr" | "terminal"): Channel {
-    return new Channel(this.#init.host.socketPath, this.#init.id, kind);
+    return Channel.of(this.#init.host.socketPath, this.#init.id, kind);
   }
 }

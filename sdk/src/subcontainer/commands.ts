@@ -3,8 +3,17 @@
  * streams of its own.
  */
 import { Buffer } from "node:buffer";
+import type { HostConnection } from "../client/host-connection.ts";
 import { HostError } from "../errors.ts";
-import type { ExecParams, LaunchParams, Limits, Network, SpawnParams } from "../generated/protocol.ts";
+import type * as wire from "../generated/protocol.ts";
+import type {
+  ExecParams,
+  LaunchParams,
+  Limits,
+  Network,
+  RunParams,
+  SpawnParams,
+} from "../generated/protocol.ts";
 import { type Input, isWhole } from "../process/input.ts";
 import {
   type CommandOptions,
@@ -36,10 +45,12 @@ export type SpawnOptions = CommandOptions &
     input?: Input | undefined;
     /** Bytes that `result()` keeps of each output. Default 8 MiB. */
     maxBuffer?: number | undefined;
+    /** When it ends, so does everything that it started. Default false: that ends with the subcontainer. */
+    tree?: boolean | undefined;
   };
 
-/** What `launch` takes. */
-export type LaunchOptions = SpawnOptions & {
+/** What the first process of a container is allowed, and all others with it. */
+export interface ContainOptions {
   /** Run the command under our init instead of as PID 1 itself. Default false. */
   init?: boolean | undefined;
   /** Share the host's `/dev` and `/sys` instead of a private `/dev` and a read-only `/sys`. */
@@ -62,11 +73,14 @@ export type LaunchOptions = SpawnOptions & {
    * Its network: the machine's (the default), none, or a private one, `{ mode: "private", publish: ["8080:80"] }`.
    */
   network?: Network | undefined;
-};
+}
+
+/** What `launch` takes. */
+export type LaunchOptions = SpawnOptions & ContainOptions;
 
 /** The longest input that travels in the message itself; escapes may make text six times as long. */
 const INLINE_BYTES = 8 * 1024 * 1024;
-const INLINE_TEXT = 2 * 1024 * 1024;
+const TEXT_SHARE = 4;
 
 /** Runs a command to its end; in one round trip unless input or output is too large, or comes in pieces. */
 export function exec(
@@ -77,48 +91,60 @@ export function exec(
   if (core.led === false && options.signal?.aborted !== true) {
     return lead(core).then(() => exec(core, command, options));
   }
-  const { input, maxBuffer, signal, timeout, grace } = options;
-  const inline =
-    (input === undefined ||
-      (isWhole(input) && input.length <= (typeof input === "string" ? INLINE_TEXT : INLINE_BYTES))) &&
-    (maxBuffer === undefined || maxBuffer <= MAX_BUFFER);
-  if (!inline) return run(core, command, options).result();
-
+  if (!fits(core.host, options)) return run(core, command, options).result();
   const params: ExecParams = { guid: core.guid, command: command as string[] };
+  const answer = core.host.request(
+    "subcontainer.exec",
+    bounded(params, options),
+    (result) => toResult(result, command, options),
+    options.signal && { signal: options.signal },
+  );
+  return options.signal === undefined ? answer : answer.catch((error) => aborted(error, command, options));
+}
+
+/** Whether input and output fit into one message each. */
+export function fits(host: HostConnection, { input, maxBuffer }: RunOptions): boolean {
+  const { maxData = INLINE_BYTES } = host;
+  return (
+    (input === undefined ||
+      (isWhole(input) && input.length <= (typeof input === "string" ? maxData / TEXT_SHARE : maxData))) &&
+    (maxBuffer === undefined || maxBuffer <= MAX_BUFFER)
+  );
+}
+
+/** Writes into the parameters what bounds a command that is run to its end, and what it reads. */
+export function bounded<P extends ExecParams | RunParams>(params: P, options: RunOptions): P {
+  const { input, maxBuffer, timeout, grace } = options;
   const inside = commandOptions(options);
   if (inside !== undefined) params.options = inside;
-  if (input !== undefined) params.input = fromInput(input);
+  if (input !== undefined && isWhole(input)) params.input = fromInput(input);
   if (timeout !== undefined && timeout !== null) params.timeout = milliseconds(timeout, "timeout");
   if (grace !== undefined) params.grace = milliseconds(grace, "grace");
   if (maxBuffer !== undefined) params.maxBuffer = maxBuffer;
+  return params;
+}
 
-  const bytes = options.encoding === "buffer";
-  const result = core.host.request(
-    "subcontainer.exec",
-    params,
-    (answer) => {
-      const common = {
-        command: program(command),
-        outcome: answer.outcome,
-        stdoutTruncated: answer.stdoutTruncated,
-        stderrTruncated: answer.stderrTruncated,
-        grace: grace ?? 0,
-      };
-      return bytes
-        ? new ExecResult<Uint8Array>({
-            ...common,
-            stdout: toBytes(answer.stdout),
-            stderr: toBytes(answer.stderr),
-          })
-        : new ExecResult({
-            ...common,
-            stdout: toText(answer.stdout, answer.stdoutTruncated),
-            stderr: toText(answer.stderr, answer.stderrTruncated),
-          });
-    },
-    signal && { signal },
-  );
-  return signal === undefined ? result : result.catch((error) => aborted(error, command, options));
+/** The result of a command that was run to its end. */
+export function toResult(
+  answer: wire.ExecResult,
+  command: readonly string[],
+  { encoding, grace }: RunOptions,
+): ExecResult<string> | ExecResult<Uint8Array> {
+  const { outcome, stdout, stderr, stdoutTruncated, stderrTruncated } = answer;
+  const common = {
+    command: program(command),
+    outcome,
+    stdoutTruncated,
+    stderrTruncated,
+    grace: grace ?? 0,
+  };
+  return encoding === "buffer"
+    ? new ExecResult<Uint8Array>({ ...common, stdout: toBytes(stdout), stderr: toBytes(stderr) })
+    : new ExecResult({
+        ...common,
+        stdout: toText(stdout, stdoutTruncated),
+        stderr: toText(stderr, stderrTruncated),
+      });
 }
 
 /** Starts a command whose result may be awaited and whose output may be iterated. */
@@ -143,6 +169,7 @@ export async function spawn(
 ): Promise<Process> {
   const kinds = wanted(options, fallback);
   const params: SpawnParams = { guid: core.guid, command: command as string[], ...written(options, kinds) };
+  if (options.tree) params.tree = true;
   options.signal?.throwIfAborted();
   if (core.led === false) await lead(core);
   return core.host.request(
@@ -160,21 +187,7 @@ export async function launch(
   options: LaunchOptions,
 ): Promise<Process> {
   const kinds = wanted(options, "inherit");
-  const params: LaunchParams = { guid: core.guid, ...written(options, kinds) };
-  if (command !== null) params.command = command as string[];
-  if (options.init) params.init = true;
-  if (options.sharedDevSys) params.sharedDevSys = true;
-  if (options.sharedRun) params.sharedRun = true;
-  if (options.limits) params.limits = options.limits;
-  if (options.network) params.network = options.network;
-  const { capAdd, capDrop, seccomp } = options;
-  if (capAdd || capDrop || seccomp) {
-    params.privileges = {
-      ...(capAdd && { capAdd: [...capAdd] }),
-      ...(capDrop && { capDrop: [...capDrop] }),
-      ...(seccomp && { seccomp }),
-    };
-  }
+  const params = launchParams(core, command, options, kinds);
   const request = async (): Promise<Process> => {
     await core.leading;
     core.leader = await core.host.request(
@@ -198,12 +211,41 @@ export async function launch(
   return request();
 }
 
+function launchParams(
+  core: Core,
+  command: readonly string[] | null,
+  options: LaunchOptions,
+  kinds: readonly [StdioKind, StdioKind, StdioKind],
+): LaunchParams {
+  const params: LaunchParams = { guid: core.guid, ...written(options, kinds) };
+  if (command !== null) params.command = command as string[];
+  return contained(params, options);
+}
+
+/** Writes into the parameters what the first process of a container is allowed. */
+export function contained<P extends LaunchParams | RunParams>(params: P, options: ContainOptions): P {
+  if (options.init) params.init = true;
+  if (options.sharedDevSys) params.sharedDevSys = true;
+  if (options.sharedRun) params.sharedRun = true;
+  if (options.limits) params.limits = options.limits;
+  if (options.network) params.network = options.network;
+  const { capAdd, capDrop, seccomp } = options;
+  if (capAdd || capDrop || seccomp) {
+    params.privileges = {
+      ...(capAdd && { capAdd: [...capAdd] }),
+      ...(capDrop && { capDrop: [...capDrop] }),
+      ...(seccomp && { seccomp }),
+    };
+  }
+  return params;
+}
+
 /** The process that leads now, where this host launched it. */
 export async function leader(core: Core, options: StdioOptions): Promise<Process | null> {
   const { state } = await core.host.request("subcontainer.inspect", { guid: core.guid });
   if (state.status !== "running" || state.process === undefined) return null;
   // Its end is told once: whoever launched it here has the handle that hears of it.
-  if (core.leader?.pid === state.pid) return core.leader;
+  if (core.leader?.id === state.process) return core.leader ?? null;
   const kinds = stdio(options, "ignore");
   return toProcess(core, ["leader"], options, kinds, { process: state.process, pid: state.pid });
 }
@@ -215,9 +257,9 @@ const LEADER_GRACE = 30_000;
  * Starts the idle init before the first command, unless something leads already. The host would do so by itself; but
  * only what was launched by name can be ended again when a `launch` wants its place.
  */
-function lead(core: Core): Promise<void> {
+export function lead(core: Core, options: LaunchOptions = {}): Promise<void> {
   core.leading ??= core.host
-    .request("subcontainer.launch", { guid: core.guid })
+    .request("subcontainer.launch", launchParams(core, null, options, ["ignore", "ignore", "ignore"]))
     .then(
       () => {},
       (error: unknown) => {
@@ -245,7 +287,7 @@ function written(
   const inside = commandOptions(options);
   return {
     ...(inside === undefined ? {} : { options: inside }),
-    streams: streams(kinds, options.terminal),
+    streams: streams(kinds, options),
   };
 }
 
@@ -270,7 +312,7 @@ function toProcess(
 }
 
 /** The result of a command that an abort ended, or kept from starting. */
-function aborted(error: unknown, command: readonly string[], options: RunOptions): ExecResult<never> {
+export function aborted(error: unknown, command: readonly string[], options: RunOptions): ExecResult<never> {
   if (options.signal?.aborted !== true || error !== options.signal.reason) throw error;
   const nothing = (options.encoding === "buffer" ? Buffer.alloc(0) : "") as never;
   return new ExecResult<never>({

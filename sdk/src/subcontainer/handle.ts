@@ -14,7 +14,7 @@ import type { Core } from "./core.ts";
 import type { SubContainerOwned } from "./owned.ts";
 import { Place } from "./place.ts";
 import type { SubContainerRc } from "./rc.ts";
-import type { SubContainer, WatchOptions } from "./subcontainer.ts";
+import type { StopOptions, Stopped, SubContainer, WatchOptions } from "./subcontainer.ts";
 
 /** See the module. */
 export abstract class Handle extends Place implements SubContainer {
@@ -42,6 +42,10 @@ export abstract class Handle extends Place implements SubContainer {
     return commands.launch(this.enter("launch"), command, options);
   }
 
+  async lead(options?: LaunchOptions): Promise<void> {
+    return commands.lead(this.enter("lead"), options);
+  }
+
   async leader(options: StdioOptions = {}): Promise<Process | null> {
     return commands.leader(this.enter("leader"), options);
   }
@@ -56,6 +60,18 @@ export abstract class Handle extends Place implements SubContainer {
 
   readonly readFile: Files["readFile"] = (async (path: string, options: { encoding: BufferEncoding }) =>
     this.enter("readFile").files.readFile(path, options)) as Files["readFile"];
+
+  async stop(options: StopOptions = {}): Promise<Stopped> {
+    const core = this.enter("stop");
+    const { timeout, signal } = options;
+    const params = {
+      guid: core.guid,
+      ...(timeout === undefined ? {} : { timeout: milliseconds(timeout, "timeout") }),
+      ...(signal === undefined ? {} : { signal }),
+    };
+    const { outcome, killed } = await core.host.request("subcontainer.stop", params);
+    return { outcome: outcome ?? null, killed };
+  }
 
   async inspect(): Promise<SubcontainerInfo> {
     const core = this.enter("inspect");

@@ -4,6 +4,7 @@
 import type { HostConnection } from "../client/host-connection.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import { SubContainerLazy } from "./lazy.ts";
+import { type RunOnce, runOnce } from "./once.ts";
 import { SubContainerOwned } from "./owned.ts";
 import type * as handle from "./subcontainer.ts";
 
@@ -16,6 +17,8 @@ export const SubContainer: {
   of: typeof SubContainerOwned.of;
   /** Creates a throw-away one, runs `fn` with it, and destroys it, whatever `fn` does. */
   withTemp: typeof SubContainerOwned.withTemp;
+  /** Makes a throw-away one for one command, in one round trip. */
+  runOnce: RunOnce;
   /** Takes over a detached one by its guid. */
   attach: typeof SubContainerOwned.attach;
   /** A handle that creates it at its first use. */
@@ -28,6 +31,7 @@ export const SubContainer: {
 } = {
   of: SubContainerOwned.of,
   withTemp: SubContainerOwned.withTemp,
+  runOnce,
   attach: SubContainerOwned.attach,
   lazy: (host, image, mounts, name) => new SubContainerLazy(host, image, mounts, name),
 };

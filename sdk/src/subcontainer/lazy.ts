@@ -6,11 +6,19 @@ import type { HostConnection } from "../client/host-connection.ts";
 import { DestroyedError } from "../errors.ts";
 import { type Content, Files, type WriteOptions } from "../files/files.ts";
 import type { Limits, StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
-import type { MountArray, Mounts } from "../mounts/mounts.ts";
+import { listed, type MountArray, type Mounts } from "../mounts/mounts.ts";
 import type { Process } from "../process/process.ts";
 import type { LaunchOptions, RunOptions, SpawnOptions } from "./commands.ts";
 import { SubContainerOwned } from "./owned.ts";
-import type { Abort, Exec, ExecFail, ImageOptions, WatchOptions } from "./subcontainer.ts";
+import type {
+  Abort,
+  Exec,
+  ExecFail,
+  ImageOptions,
+  StopOptions,
+  Stopped,
+  WatchOptions,
+} from "./subcontainer.ts";
 
 /** See the module. One that was never used has nothing to destroy. */
 export class SubContainerLazy implements AsyncDisposable {
@@ -18,6 +26,8 @@ export class SubContainerLazy implements AsyncDisposable {
   readonly imageId: string;
   /** Its files, in the shape of `node:fs/promises`. */
   readonly files: Files;
+  /** What it makes, as text: two that would make the same have the same. */
+  readonly descriptor: string;
   readonly #create: () => Promise<SubContainerOwned>;
   #owned: Promise<SubContainerOwned> | undefined;
   #destroyed = false;
@@ -29,6 +39,11 @@ export class SubContainerLazy implements AsyncDisposable {
     name?: string | null,
   ) {
     this.imageId = image.imageId;
+    this.descriptor = JSON.stringify([
+      { ...image, sandbox: typeof image.sandbox === "object" ? image.sandbox.guid : image.sandbox },
+      mounts === null ? null : listed(mounts),
+      name,
+    ]);
     this.#create = () => SubContainerOwned.of(host, image, mounts, name);
     this.files = new Files(
       async () => {
@@ -105,6 +120,11 @@ export class SubContainerLazy implements AsyncDisposable {
     return (await this.eager()).launch(command, options);
   }
 
+  /** See `SubContainer.lead`. */
+  async lead(options?: LaunchOptions): Promise<void> {
+    return (await this.eager()).lead(options);
+  }
+
   /** See `SubContainer.spawn`. */
   async spawn(command: readonly string[], options?: SpawnOptions): Promise<Process> {
     return (await this.eager()).spawn(command, options);
@@ -122,6 +142,11 @@ export class SubContainerLazy implements AsyncDisposable {
   /** See `SubContainer.readFile`. */
   readonly readFile: Files["readFile"] = (async (path: string, options: { encoding: BufferEncoding }) =>
     this.files.readFile(path, options)) as Files["readFile"];
+
+  /** See `SubContainer.stop`. */
+  async stop(options?: StopOptions): Promise<Stopped> {
+    return (await this.eager()).stop(options);
+  }
 
   /** See `SubContainer.inspect`. */
   async inspect(): Promise<SubcontainerInfo> {

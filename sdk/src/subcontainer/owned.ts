@@ -7,7 +7,7 @@ import * as commands from "./commands.ts";
 import { Core } from "./core.ts";
 import { Handle } from "./handle.ts";
 import { SubContainerRc } from "./rc.ts";
-import type { ImageOptions, SubContainer } from "./subcontainer.ts";
+import { type ImageOptions, type SubContainer, withinSandbox } from "./subcontainer.ts";
 
 /** See the module. */
 export class SubContainerOwned extends Handle {
@@ -40,9 +40,7 @@ export class SubContainerOwned extends Handle {
         ...(image.throwaway ? { throwaway: true } : {}),
         ...(image.detached ? { detached: true } : {}),
         ...(image.userns ? { userns: true } : {}),
-        ...(image.sandbox === undefined
-          ? {}
-          : { sandbox: typeof image.sandbox === "string" ? image.sandbox : image.sandbox.guid }),
+        ...withinSandbox(image),
         ...(image.rootfsSize === undefined ? {} : { rootfsSize: image.rootfsSize }),
       },
       ({ guid, rootfs }) =>

@@ -3,7 +3,8 @@
  */
 import type { Files } from "../files/files.ts";
 import type { StatsResult } from "../generated/protocol.ts";
-import type { MountArray, Mounts } from "../mounts/mounts.ts";
+import { chunks, type LogOptions, type Logs, logLines } from "../logs/logs.ts";
+import { listed, type MountArray, type Mounts } from "../mounts/mounts.ts";
 import { toWire } from "../mounts/options.ts";
 import type { Process } from "../process/process.ts";
 import type { RunOptions, SpawnOptions } from "./commands.ts";
@@ -41,7 +42,7 @@ export abstract class Place {
   async mount(mounts: Mounts | MountArray): Promise<this> {
     const core = this.enter("mount");
     // One after the other: a mount may lie inside the one before.
-    for (const { mountpoint, options } of Array.isArray(mounts) ? mounts : mounts.build()) {
+    for (const { mountpoint, options } of listed(mounts)) {
       await core.host.request("subcontainer.mount", { guid: core.guid, mount: toWire(mountpoint, options) });
     }
     return this;
@@ -92,6 +93,13 @@ export abstract class Place {
     const core = this.enter("stats");
     return core.host.request("subcontainer.stats", { guid: core.guid });
   }
+
+  /** See `SubContainer.logs`; of a sandbox, of its own processes. */
+  readonly logs: Logs = ((options: LogOptions & { encoding?: "utf8" | "buffer" } = {}) => {
+    const { host, guid } = this.enter("logs");
+    const pieces = chunks(host, guid, options);
+    return options.encoding === "buffer" ? pieces : logLines(pieces);
+  }) as Logs;
 
   /** The shared part, for a call that needs it to be there. */
   protected enter(what: string): Core {

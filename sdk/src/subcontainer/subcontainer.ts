@@ -2,7 +2,8 @@
  * What every handle of a subcontainer can do, and the ways to get one.
  */
 import type { Content, Files, WriteOptions } from "../files/files.ts";
-import type { Limits, StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
+import type { Limits, Outcome, StatsResult, SubcontainerInfo } from "../generated/protocol.ts";
+import type { Logs } from "../logs/logs.ts";
 import type { MountArray, Mounts } from "../mounts/mounts.ts";
 import type { CommandOptions, ExecOptions, StdioOptions } from "../process/options.ts";
 import type { Process } from "../process/process.ts";
@@ -45,6 +46,12 @@ export interface ImageOptions {
   rootfsSize?: number | undefined;
   /** It outlives this connection. Default false: it is destroyed when the connection ends. */
   detached?: boolean | undefined;
+}
+
+/** The wire's form of `sandbox`. */
+export function withinSandbox({ sandbox }: ImageOptions): { sandbox?: string } {
+  if (sandbox === undefined) return {};
+  return { sandbox: typeof sandbox === "string" ? sandbox : sandbox.guid };
 }
 
 /** Ends a command from outside: a controller, as in `@start9labs/start-sdk`, or a signal. */
@@ -106,6 +113,22 @@ export interface RunCommand {
   (command: readonly string[], options?: RunOptions & { encoding?: "utf8" | undefined }): Run<string>;
 }
 
+/** How `stop` asks. */
+export interface StopOptions {
+  /** Milliseconds until everything inside is killed. Default 10,000. */
+  timeout?: number | undefined;
+  /** Default: the image's, else `SIGTERM`. */
+  signal?: NodeJS.Signals | undefined;
+}
+
+/** What became of it. */
+export interface Stopped {
+  /** How the leader ended; null when none ran. */
+  readonly outcome: Outcome | null;
+  /** It did not end in its time. */
+  readonly killed: boolean;
+}
+
 /** A subcontainer: a writable tree over an image, and the processes inside. */
 export interface SubContainer extends AsyncDisposable {
   /** The image that was asked for. */
@@ -139,6 +162,8 @@ export interface SubContainer extends AsyncDisposable {
    * @param command - null for our idle init
    */
   launch(command: readonly string[] | null, options?: LaunchOptions): Promise<Process>;
+  /** Launches our idle init with these options, unless something leads it already. */
+  lead(options?: LaunchOptions): Promise<void>;
   /**
    * The process that leads it now, or null when nothing does, or when it was launched without the host. Meant for
    * what was attached by its guid; `stdio` names the streams that were pipes when it was launched.
@@ -153,8 +178,17 @@ export interface SubContainer extends AsyncDisposable {
   writeFile(path: string, data: Content, options?: BufferEncoding | WriteOptions | null): Promise<void>;
   /** The whole file: bytes, or text with an encoding. */
   readonly readFile: Files["readFile"];
-  /** What it is, what it does and what is mounted. */
+  /**
+   * Asks the leader to end, whoever launched it, and kills everything inside when its time is over. The subcontainer
+   * stays, and can be launched again.
+   *
+   * @param options - `timeout`: milliseconds that it has, default 10,000; `signal`: default the image's, else SIGTERM
+   * @returns how it ended, null when nothing ran, and whether it had to be killed
+   */
+  stop(options?: StopOptions): Promise<Stopped>;
+  /** What it is, what it does, what is mounted, and how healthy those say it is who look after it. */
   inspect(): Promise<SubcontainerInfo>;
+  readonly logs: Logs;
   /** What everything inside uses together. What the kernel does not count for it is absent. */
   stats(): Promise<StatsResult>;
   /**

@@ -2,7 +2,7 @@
  * JSON-RPC 2.0 messages: how a request is written and what may come back. Pure; knows no socket.
  */
 import { Buffer } from "node:buffer";
-import type { ErrorData, Methods, Notifications } from "../generated/protocol.ts";
+import type { ErrorData, Methods, Notifications, PackageMethods } from "../generated/protocol.ts";
 
 /** The name of a request. */
 export type MethodName = keyof Methods;
@@ -26,11 +26,13 @@ function body(params: unknown): string {
   return whole;
 }
 
-/** Writes a request, with its newline. */
-export function encodeRequest<M extends MethodName>(
+type AnyMethods = Methods & PackageMethods;
+
+/** Writes a request, with its newline: of the host's socket, or a package's. */
+export function encodeRequest<M extends keyof AnyMethods>(
   id: number,
   method: M,
-  params: Methods[M]["params"],
+  params: AnyMethods[M]["params"],
 ): string {
   return `{"jsonrpc":"2.0","id":${id},"method":"${method}","params":${body(params)}}\n`;
 }

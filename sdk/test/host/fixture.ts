@@ -1,9 +1,10 @@
 /**
  * What the tests of this directory share: a connection for each file, a subcontainer for each test.
  */
-import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, test as base, beforeAll, inject, type TestAPI } from "vitest";
 import { connect, type Host, SubContainer, type SubContainerOwned } from "../../src/index.ts";
+
+export { commandLines, until } from "./look.ts";
 
 /** The name of this file's subcontainers; other files run at the same time on the same host. */
 export const NAME: string = `test ${process.pid}`;
@@ -34,25 +35,3 @@ export const test: TestAPI<{ host: Host; sub: SubContainerOwned }> = base.extend
     await sub.destroy();
   },
 });
-
-/** The command lines of every process on the machine, to look for what should be gone. */
-export function commandLines(): string[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .flatMap((pid) => {
-      try {
-        return [readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim()];
-      } catch {
-        // Ended since it was listed.
-        return [];
-      }
-    });
-}
-
-/** Waits until something holds; fails with what it was when it never does. */
-export async function until(what: string, holds: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
-  for (const start = performance.now(); !(await holds()); ) {
-    if (performance.now() - start > ms) throw new Error(`never happened: ${what}`);
-    await new Promise((done) => setTimeout(done, 10));
-  }
-}

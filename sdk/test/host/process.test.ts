@@ -205,6 +205,31 @@ describe("S16: spawn and launch", () => {
   });
 });
 
+describe("S24: a subcontainer is stopped", () => {
+  const loop = (first: string) => ["sh", "-c", `${first}; touch /up; while :; do sleep 0.01; done`];
+
+  test("asked first, killed when its time is over, and there to be launched again", async ({ sub }) => {
+    const up = async (): Promise<void> => {
+      await until("it listens", async () => (await sub.exec(["rm", "/up"])).exitCode === 0);
+    };
+    await sub.launch(loop("trap 'exit 7' TERM HUP"), { stdio: "ignore" });
+    await up();
+    expect(await sub.stop()).toEqual({ outcome: { kind: "exit", code: 7 }, killed: false });
+    await sub.launch(loop("trap 'exit 8' HUP"), { stdio: "ignore" });
+    await up();
+    expect(await sub.stop({ signal: "SIGHUP", timeout: 5000 })).toMatchObject({ outcome: { code: 8 } });
+    await sub.launch(loop("trap '' TERM"), { stdio: "ignore" });
+    await up();
+    expect(await sub.stop({ timeout: 100 })).toMatchObject({
+      outcome: { kind: "signal", signal: "SIGKILL" },
+      killed: true,
+    });
+    expect(await sub.stop()).toEqual({ outcome: null, killed: false });
+    expect((await sub.inspect()).state.status).toBe("exited");
+    await expect(sub.stop({ timeout: -1 })).rejects.toThrow("timeout is not a number");
+  });
+});
+
 describe("S21: terminals", () => {
   test("a command on a terminal knows its size, and resizes", async ({ sub }) => {
     const process = await sub.spawn(["sh", "-c", "stty size; read x; stty size; test -t 0 && echo tty"], {
@@ -233,7 +258,8 @@ describe("S21: terminals", () => {
     });
     const result = await process.result();
     expect([result.stderr, result.exitCode]).toEqual(["err\n", 6]);
-    expect(text).toContain("out");
+    // It comes on a connection of its own.
+    await until("what is on the terminal", () => text.includes("out"));
     expect(text).not.toContain("err");
   });
 });

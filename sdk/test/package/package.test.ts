@@ -58,7 +58,7 @@ test("it installs alone into an empty project, and runs there", () => {
     encoding: "utf8",
   });
   expect(out.trim()).toBe(
-    "unreachable ConnectionError,DestroyedError,ExitError,HostError,Mounts,Sandbox,SubContainer,SubContainerLazy,SubContainerOwned,SubContainerRc,connect",
+    "unreachable ConnectionError,CorruptFileError,Daemons,DestroyedError,ExitError,HostError,Job,Mounts,PackageHost,Sandbox,SubContainer,SubContainerLazy,SubContainerOwned,SubContainerRc,acquireLock,checkPortListening,checkWebUrl,connect,connectHost,connectInside,cooldownTrigger,describeCause,dumpMysql,dumpPostgres,restoreMysql,restorePostgres,runHealthScript,runJob,showProgress,statusTrigger,syncDirectory",
   );
 });
 

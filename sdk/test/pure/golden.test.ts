@@ -29,18 +29,28 @@ function check(pointer: string[], value: unknown): void {
 }
 
 describe("J5: golden messages", () => {
-  for (const file of readdirSync(golden).filter((name) => name !== "notifications.json")) {
+  const methods = readdirSync(golden).filter(
+    (name) => name.endsWith(".json") && name !== "notifications.json",
+  );
+  const ofPackages = readdirSync(new URL("package/", golden)).map((name) => `package/${name}`);
+  const ofWorkers = readdirSync(new URL("worker/", golden))
+    .filter((name) => name !== "notifications.json")
+    .map((name) => `worker/${name}`);
+  for (const file of [...methods, ...ofPackages, ...ofWorkers]) {
+    const table =
+      { "package/": "packageMethods", "worker/": "workerMethods" }[file.slice(0, file.indexOf("/") + 1)] ??
+      "methods";
     for (const { note, request, response } of read(file) as Exchange[]) {
-      test(`${request.method}: ${note}`, () => {
+      test(`${table}: ${request.method}: ${note}`, () => {
         const line = encodeRequest(request.id, request.method, request.params);
         expect(line.endsWith("\n") && line.indexOf("\n") === line.length - 1).toBe(true);
         expect(JSON.parse(line)).toEqual(request);
-        check(["methods", request.method, "params"], request.params);
+        check([table, request.method, "params"], request.params);
 
         const message = decode(JSON.stringify(response));
         if (response.error === undefined) {
           expect(message).toEqual({ type: "result", id: response.id, result: response.result });
-          check(["methods", request.method, "result"], response.result);
+          check([table, request.method, "result"], response.result);
         } else {
           expect(message).toEqual({ type: "error", id: response.id, ...response.error });
           if (response.error.data !== undefined) check(["errorData"], response.error.data);

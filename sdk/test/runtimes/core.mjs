@@ -4,7 +4,16 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import process from "node:process";
-import { connect, DestroyedError, ExitError, HostError, Mounts, SubContainer } from "../../dist/index.js";
+import {
+  connect,
+  Daemons,
+  DestroyedError,
+  ExitError,
+  HostError,
+  Mounts,
+  runJob,
+  SubContainer,
+} from "../../dist/index.js";
 
 const dataDir = process.argv[2];
 const image = { imageId: "busybox", throwaway: true };
@@ -96,6 +105,48 @@ await check("S20: timeout and abort", async () => {
   assert.equal((await sub.exec(["sleep", "100"], { signal })).outcome.kind, "abort");
   assert.equal((await sub.run(["sleep", "100"], { timeout: 100, grace: 50 })).outcome.kind, "timeout");
   assert.equal((await sub.exec(["true"], { signal: AbortSignal.abort() })).outcome.kind, "abort");
+});
+
+await check("S24: daemons: a port, a web server, a restart, an end", async () => {
+  const lazy = SubContainer.lazy(host, image);
+  const daemons = await Daemons.of(host)
+    .addDaemon("web", {
+      subcontainer: lazy,
+      exec: {
+        command: [
+          "sh",
+          "-c",
+          "trap 'exit 0' TERM; nc -ll -p 80 -e printf 'HTTP/1.0 200 OK\\r\\n\\r\\n' & echo up; wait",
+        ],
+        launch: { network: { mode: "none" } },
+      },
+      ready: { display: null, port: 80 },
+      requires: [],
+    })
+    .addHealthCheck("page", {
+      subcontainer: lazy,
+      ready: { display: null, http: "http://localhost/" },
+      requires: ["web"],
+    })
+    .build();
+  await daemons.allReady(AbortSignal.timeout(20_000));
+  daemons.restart("web");
+  for await (const { status } of daemons.changes())
+    if (status.id === "page" && status.starts === 2 && status.ready) break;
+  assert.equal(daemons.status().web.cause.kind, "operator");
+  await daemons.term();
+  assert.equal(daemons.output("web"), "up\nup\n");
+});
+
+await check("S25: a job", async () => {
+  const job = runJob(host, { name: "job", target: "core", image }, async ({ sub, progress }) => {
+    progress({ phase: "work", done: 1, total: 2 });
+    return (await sub.execFail(["echo", "done"])).stdout;
+  });
+  const phases = [];
+  for await (const { phase } of job) phases.push(phase);
+  assert.equal(await job, "done\n");
+  assert.ok(phases.includes("work"));
 });
 
 await check("S17: asyncDispose", async () => {

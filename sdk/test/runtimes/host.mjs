@@ -25,7 +25,19 @@ function busybox(dir) {
   for (const name of ["bin", "etc", "tmp", "proc", "dev", "sys"])
     mkdirSync(join(root, name), { recursive: true });
   copyFileSync(program, join(root, "bin/busybox"));
-  for (const name of ["sh", "cat", "echo", "true", "sleep", "head", "wc", "seq", "sha256sum"]) {
+  for (const name of [
+    "sh",
+    "nc",
+    "printf",
+    "cat",
+    "echo",
+    "true",
+    "sleep",
+    "head",
+    "wc",
+    "seq",
+    "sha256sum",
+  ]) {
     symlinkSync("busybox", join(root, "bin", name));
   }
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/:/bin/sh\n");

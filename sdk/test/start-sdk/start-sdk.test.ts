@@ -4,24 +4,17 @@
  * Everything happens in a mount namespace of its own: /media is empty there, the host serves it at /media/startos,
  * and start-container lies in /usr/bin, where a client that was given an environment of its own looks for it.
  */
-import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { binary, busyboxTar } from "../host/setup.ts";
-
-interface Client {
-  name: string;
-  version: string;
-  major: "1" | "2";
-  /** An installed copy to use instead of the registry's. */
-  variable: string;
-}
+import { type Client, newest, startSdk } from "./install.ts";
 
 const clients: Client[] = [
-  { name: "the newest release", version: "2.0.9", major: "2", variable: "START_SDK_2" },
+  newest,
   {
     name: "the newest release with SubContainerOwned",
     version: "1.5.3",
@@ -42,24 +35,6 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-/** A project with the client installed, or why there is none. */
-function install(client: Client): { project: string } | { reason: string } {
-  const given = process.env[client.variable];
-  if (given !== undefined) return { project: given };
-  const project = join(dir, client.major);
-  mkdirSync(project);
-  writeFileSync(join(project, "package.json"), '{"private": true}\n');
-  const spec = `@start9labs/start-sdk@${client.version}`;
-  const npm = spawnSync(
-    "npm",
-    ["install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts", "--omit=dev", spec],
-    { cwd: project, encoding: "utf8" },
-  );
-  if (npm.status === 0) return { project };
-  if (/E404|ETARGET|No matching version/.test(npm.stderr)) return { reason: `the registry has no ${spec}` };
-  throw new Error(`npm install ${spec}: ${npm.stderr}`);
-}
-
 describe("S27", () => {
   for (const client of clients) {
     test(`${client.name}, ${client.version}, unmodified`, { timeout: 300_000 }, async ({ skip }) => {
@@ -67,9 +42,9 @@ describe("S27", () => {
         existsSync(fileURLToPath(new URL("../../dist/index.js", import.meta.url))),
         "npm run build",
       ).toBe(true);
-      const installed = install(client);
+      const installed = startSdk(client, dir);
       if ("reason" in installed) {
-        skip(`${installed.reason}; name an installed copy in ${client.variable}`);
+        skip(installed.reason);
         return;
       }
       const script = `

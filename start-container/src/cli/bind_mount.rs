@@ -1,11 +1,14 @@
 //! `start-container bind-mount`
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use protocol::subcontainer::IdMap;
 
 use crate::error::{Failure, Result};
+use crate::subcontainer::check_guid;
+use crate::subcontainer::state::Locked;
 
 #[derive(Debug, Args)]
 pub(super) struct BindMount {
@@ -30,7 +33,9 @@ pub(super) struct BindMount {
 }
 
 impl BindMount {
-    pub(super) fn run(self) -> Result<()> {
+    pub(super) fn run(self, run_dir: &Path) -> Result<()> {
+        // Whoever is being launched there meanwhile would not see it.
+        let _lock = rootfs_of(&self.target).map(|guid| Locked::existing(run_dir, guid)).transpose()?;
         let options = volumes::BindOptions {
             recursive: self.recursive,
             readonly: self.readonly,
@@ -40,4 +45,11 @@ impl BindMount {
         };
         volumes::bind(&self.source, &self.target, &options).map_err(Failure::from)
     }
+}
+
+/// The subcontainer in whose rootfs a path lies, if it does: `…/subcontainers/<guid>/…`.
+fn rootfs_of(path: &Path) -> Option<&str> {
+    let mut parts = path.iter();
+    parts.find(|part| *part == OsStr::new("subcontainers"))?;
+    parts.next()?.to_str().filter(|guid| check_guid(guid).is_ok())
 }

@@ -1,25 +1,28 @@
-//! `subcontainer launch`, `exec` and `attach`: a process in the foreground.
+//! `run`, `subcontainer launch`, `exec` and `attach`: a process in the foreground.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use images::Rootfs;
+use linux::signalfd::SignalFd;
 use protocol::ErrorKind;
 use protocol::process::{self as wire, CommandOptions, TerminalSize, Ulimit};
 
 use super::Context;
 use super::bounds::Networking;
-use super::limits::LimitFlags;
+use super::limits::{LimitFlags, parse_bytes};
 use super::relay::{self, Ended, Ends, Foreground};
 use super::streams::{self, Wanted};
 use super::subcontainer::find;
 use crate::engine::privileges::Privileges;
 use crate::engine::process;
 use crate::error::{Failure, Result};
-use crate::subcontainer::{self as sub, Io};
+use crate::subcontainer::{self as sub, Io, Machine};
 
-/// What `launch` and `exec` share.
+// What `launch` and `exec` share.
+// No documentation: clap would show it in place of the command's own.
 #[derive(Debug, Args)]
 struct Options {
     /// Set an environment variable inside; NAME alone takes our own value, and no other process sees it
@@ -56,8 +59,10 @@ struct Options {
     pty_size: Option<TerminalSize>,
 }
 
+// What `run` and `launch` share: what the first process of a container is allowed.
+// No documentation: clap would show it in place of the command's own.
 #[derive(Debug, Args)]
-pub(super) struct Launch {
+struct First {
     #[command(flatten)]
     options: Options,
     /// Run the command beneath a small init instead of as PID 1
@@ -86,8 +91,39 @@ pub(super) struct Launch {
     limits: LimitFlags,
     #[command(flatten)]
     network: Networking,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Launch {
+    #[command(flatten)]
+    first: First,
     /// The rootfs, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["ROOTFS", "COMMAND"])]
+    args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Try it, as root:
+  start-container run busybox echo hello
+  echo 1+2 | start-container run --userns --network none -m 64m busybox bc")]
+pub(super) struct Run {
+    #[command(flatten)]
+    first: First,
+    /// A name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// Give it a user namespace: root inside is nobody outside
+    #[arg(long)]
+    userns: bool,
+    /// The sandbox that it is in: its users, network, /dev and /sys are that one's
+    #[arg(long, value_name = "ID", conflicts_with = "userns")]
+    sandbox: Option<String>,
+    /// How much of the machine's disk what it writes takes at most: bytes, or with k, m, g; at least 16m
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    rootfs_size: Option<u64>,
+    /// The image (see `start-container image ls`), and the command with its arguments, instead of the image's own
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
     args: Vec<String>,
 }
 
@@ -132,7 +168,7 @@ impl Options {
     }
 }
 
-impl Launch {
+impl First {
     fn privileges(&self) -> Result<Privileges> {
         let seccomp = match self.seccomp.as_str() {
             "default" => wire::Seccomp::Profile(wire::SeccompProfile::Default),
@@ -152,15 +188,18 @@ impl Launch {
         Privileges::plan(&asked, self.shared_dev_sys, self.shared_run)
     }
 
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let (rootfs, command) = split(&self.args)?;
-        let signals = relay::block_signals()?;
-        let machine = context.machine_of(rootfs)?;
-        let rootfs = find(&machine, rootfs)?;
+    /// Launches it, and returns when it has ended.
+    fn lead(
+        &self,
+        machine: &Machine,
+        rootfs: &Rootfs,
+        command: Option<&[String]>,
+        signals: SignalFd,
+    ) -> Result<Ended> {
         let options = self.options.command()?;
         let (io, mut ends) = self.options.streams()?;
         let launch = sub::Launch {
-            command: (!command.is_empty()).then_some(command),
+            command,
             init: self.init,
             options: &options,
             privileges: self.privileges()?,
@@ -168,9 +207,10 @@ impl Launch {
             network: self.network.read()?,
             publish_proc: true,
             stays: false,
+            implicit: false,
             io,
         };
-        let sub::Launched { leader, terminal, guard } = machine.launch(&rootfs, &launch)?;
+        let sub::Launched { leader, terminal, guard } = machine.launch(rootfs, &launch)?;
         // With our copies of what the process has: at its end, the streams end.
         drop(launch);
         streams::add_terminal(&mut ends, terminal);
@@ -178,7 +218,47 @@ impl Launch {
         if let Some(guard) = guard {
             guard.dismiss(|| {});
         }
-        machine.leader_ended(rootfs.guid(), leader.process.pid, &end.outcome)?;
+        machine.leader_ended(rootfs.guid(), leader.process.pid, end.outcome.clone())?;
+        Ok(end)
+    }
+}
+
+impl Launch {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        let (rootfs, command) = split(&self.args)?;
+        let signals = relay::block_signals()?;
+        let machine = context.machine_of(rootfs)?;
+        let rootfs = find(&machine, rootfs)?;
+        let command = (!command.is_empty()).then_some(command);
+        ended(self.first.lead(&machine, &rootfs, command, signals)?)
+    }
+}
+
+impl Run {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        let (image, command) = split(&self.args)?;
+        let signals = relay::block_signals()?;
+        let machine = context.machine()?;
+        let info = machine.store()?.get(image).map_err(Failure::from)?;
+        let own = info.config.command();
+        let command = if command.is_empty() { &own } else { command };
+        if command.is_empty() {
+            return Err(Failure::new(ErrorKind::Invalid, "find command of", image)
+                .because(std::io::Error::other("the image has none, and none was given")));
+        }
+        let options = images::rootfs::Options {
+            name: self.name,
+            throwaway: true,
+            own_ids: self.userns,
+            within: self.sandbox,
+            size: self.rootfs_size,
+            ..Default::default()
+        };
+        let rootfs = machine.make_fs(Some(&info.digest), options, None)?;
+        let end = self.first.lead(&machine, &rootfs, Some(command), signals);
+        let gone = machine.destroy(rootfs.guid()).and_then(|_alone| machine.release());
+        let end = end?;
+        gone?;
         ended(end)
     }
 }

@@ -11,7 +11,10 @@ use crate::error::{Failure, Result};
 
 mod progress;
 
+pub(super) use progress::Bars;
+
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Image {
     /// Import an OCI layout, a docker-archive, a rootfs tar or a rootfs directory
     ///
@@ -59,13 +62,13 @@ impl Image {
         let store = machine.store()?;
         match self {
             Self::Import { path, name } => {
-                let bars = progress::Bars::new(!context.json);
+                let bars = Bars::new(!context.json);
                 let image = store.import(&path, name.as_deref(), &bars, &cancel_on_ctrl_c()?);
                 bars.clear();
                 show_new(context, &image.map_err(Failure::from)?)
             }
             Self::Pull { reference, name, platform, insecure } => {
-                let bars = progress::Bars::new(!context.json);
+                let bars = Bars::new(!context.json);
                 let what = images::Pull {
                     reference: &reference,
                     name: name.as_deref(),
@@ -97,7 +100,7 @@ impl Image {
             }
             Self::Rm { image } => removed(context, &store.remove(&image).map_err(Failure::from)?),
             Self::Gc => {
-                let bars = progress::Bars::new(!context.json);
+                let bars = Bars::new(!context.json);
                 let freed = store.gc(&bars);
                 bars.clear();
                 removed(context, &freed.map_err(Failure::from)?)
@@ -107,7 +110,7 @@ impl Image {
 }
 
 /// The first Ctrl-C stops the work and cleans up; a second one ends the program.
-fn cancel_on_ctrl_c() -> Result<Cancel> {
+pub(super) fn cancel_on_ctrl_c() -> Result<Cancel> {
     use linux::signal::Signal;
     let cancel = Cancel::new();
     let switch = cancel.clone();
@@ -140,11 +143,15 @@ fn removed(context: &Context, removed: &protocol::image::RemovedResult) -> Resul
     if context.json {
         return output::json(removed);
     }
+    say_removed(removed);
+    Ok(())
+}
+
+pub(super) fn say_removed(removed: &protocol::image::RemovedResult) {
     for digest in &removed.removed {
         output::line(digest);
     }
     output::error(&format!("freed {}", output::bytes(removed.freed)));
-    Ok(())
 }
 
 fn row(image: &ImageInfo) -> Vec<String> {

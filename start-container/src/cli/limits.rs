@@ -12,7 +12,8 @@ use crate::engine::limits;
 use crate::error::{Failure, Result};
 use crate::subcontainer::Machine;
 
-/// What everything in a container may use together. Where a number of bytes or processes is asked for, -1 is no limit.
+// What everything in a container may use together. Where a number of bytes or processes is asked for, -1 is no limit.
+// No documentation: clap would show it in place of the command's own.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitFlags {

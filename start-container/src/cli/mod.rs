@@ -13,16 +13,29 @@ use crate::subcontainer::Machine;
 mod attach;
 mod bind_mount;
 mod bounds;
+mod client;
 mod command;
+mod doctor;
+mod events;
+mod gc;
+mod generate;
 mod image;
 mod limits;
+mod logs;
+mod ls;
+mod metrics;
 mod output;
+mod package;
 mod pipe_wrap;
 mod relay;
+mod runtime;
 mod sandbox;
 mod stats;
+mod stop;
 mod streams;
 mod subcontainer;
+mod times;
+mod top;
 
 /// The exit code of our own failures, as Docker's.
 const OWN_FAILURE: u8 = 125;
@@ -38,6 +51,8 @@ const OWN_FAILURE: u8 = 125;
     after_help = "\
 Try it, as root:
   start-container image import busybox.tar --name busybox
+  start-container run busybox echo hello
+or, in parts:
   rootfs=$(start-container subcontainer create-fs busybox)
   start-container subcontainer launch $rootfs &
   start-container subcontainer exec $rootfs echo hello
@@ -69,7 +84,13 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
+    /// Make a throw-away container, run a command in it as PID 1, and remove it: for once
+    ///
+    /// Stays in the foreground, passes signals on, and ends as the command ends. When start-container itself is killed, everything
+    /// inside ends; its files are left then, for `rm`.
+    Run(Box<command::Run>),
     /// Make, run, look at and destroy subcontainers
     #[command(subcommand)]
     Subcontainer(Box<subcontainer::Subcontainer>),
@@ -79,6 +100,59 @@ enum Command {
     /// Import, pull, list and remove images
     #[command(subcommand)]
     Image(image::Image),
+    /// Say what runs the TypeScript of packages
+    #[command(subcommand)]
+    Runtime(runtime::Runtime),
+    /// List subcontainers, whether they run or not
+    Ls(ls::Ls),
+    /// Show one subcontainer, whole
+    Inspect(subcontainer::Which),
+    /// Write, sign, look at and install packages
+    #[command(subcommand)]
+    Package(Box<package::Package>),
+    /// Show what a container has written to streams that are kept
+    ///
+    /// Those are streams that were asked to be "log" where the host (the daemon) launched it: `launch` on a command line
+    /// shows them there instead. What went to standard error goes to ours. They are kept for as long as the subcontainer
+    /// exists, the newest 30 MB unless the launch said otherwise.
+    Logs(logs::Logs),
+    /// Show what has happened: created, launched, exited and why, limits, health, images
+    ///
+    /// What the host (the daemon) has done or seen; what a command line does by itself is not among it. The last one to two
+    /// megabytes are kept.
+    Events(events::Events),
+    /// Show what containers use; with --watch, again and again
+    Stats(stats::Stats),
+    /// Show the processes in a container
+    Top(top::Top),
+    /// Connect to the first process of a container: its streams, its signals, its end
+    Attach(subcontainer::Which),
+    /// Ask what runs in containers to end, and end it by force after a time
+    ///
+    /// The first process gets the image's stop signal, else SIGTERM. The subcontainers stay, and can be launched again.
+    Stop(stop::Stop),
+    /// Send a signal to the first process of containers
+    Kill(stop::Kill),
+    /// Remove subcontainers, with what they have written
+    Rm(stop::Rm),
+    /// Remove what nobody uses: layers without an image, logs and directories without a subcontainer
+    Gc(gc::Gc),
+    /// Try what containers need of this machine, and say what is missing and what that costs
+    ///
+    /// Leaves nothing. Ends with 0 when containers run here, if perhaps not with everything; with 1 when something is missing
+    /// without which none does.
+    Doctor(doctor::Doctor),
+    /// Print the metrics of the host (the daemon), in the text format of Prometheus
+    ///
+    /// The host answers `GET /metrics` on its own socket, which is root's alone, with the same.
+    Metrics,
+    /// Print a completion script for a shell
+    ///
+    /// For bash: start-container completions bash > /etc/bash_completion.d/start-container
+    Completions(generate::Completions),
+    /// Write a manual page for each command
+    #[command(hide = true)]
+    Man(generate::Man),
     /// Serve the SDK on DATA_DIR/rpc/host.sock
     Daemon(crate::host::Daemon),
     /// Mount a file or directory of the host somewhere else, with its ids mapped
@@ -112,6 +186,11 @@ impl Context {
         self.data_dir.as_deref().unwrap_or(Path::new(DEFAULT_DATA_DIR))
     }
 
+    /// The same on another data directory.
+    fn on(&self, data_dir: &Path) -> Self {
+        Self { data_dir: Some(data_dir.to_owned()), run_dir: self.run_dir.clone(), json: self.json }
+    }
+
     /// The machine that holds a rootfs. A client may start us with an environment of its own, without our
     /// variables: a path `D/subcontainers/<guid>` says by itself what the data directory is. Whether it is a rootfs
     /// of that directory is still for the machine to say.
@@ -142,8 +221,13 @@ pub(crate) fn main() -> ExitCode {
         return crate::oci::main(std::env::args_os());
     }
     // Not by the parser below: its own options would be taken for ours.
-    if args.next().is_some_and(|first| first == "oci") {
-        return crate::oci::main(std::env::args_os().skip(1));
+    match args.next() {
+        Some(first) if first == "oci" => return crate::oci::main(std::env::args_os().skip(1)),
+        // In the sandbox of a package, and nowhere else.
+        Some(first) if first == crate::runtime::own::COMMAND => return runners::main(),
+        // An engine that follows links to the program's own name.
+        Some(first) if crate::oci::is_flag(&first) => return crate::oci::main(std::env::args_os()),
+        _ => {}
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -156,14 +240,42 @@ pub(crate) fn main() -> ExitCode {
     };
     let context = Context { data_dir: cli.data_dir, run_dir: cli.run_dir, json: cli.json };
     let result = match cli.command {
+        Command::Run(command) => command.run(&context),
         Command::Subcontainer(command) => command.run(&context),
         Command::Sandbox(command) => command.run(&context),
+        Command::Logs(logs) => logs.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Ls(ls) => ls.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(which) => context
+            .machine_of(which.text())
+            .and_then(|machine| which.inspect(&context, &machine))
+            .map(|()| ExitCode::SUCCESS),
+        Command::Events(events) => events.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Stats(stats) => {
+            context.machine().and_then(|machine| stats.run(&context, &machine)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Top(top) => top.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Attach(which) => {
+            context.machine_of(which.text()).and_then(|machine| attach::attach(&machine, which.text()))
+        }
+        Command::Stop(stop) => stop.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Kill(kill) => kill.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Rm(rm) => rm.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Metrics => metrics::run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Completions(completions) => {
+            completions.run();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(man) => man.run().map(|()| ExitCode::SUCCESS),
+        Command::Doctor(doctor) => doctor.run(&context),
+        Command::Gc(gc) => gc.run(&context).map(|()| ExitCode::SUCCESS),
         Command::Image(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Package(command) => command.run(&context),
         Command::Daemon(daemon) => need_root()
             .and_then(|()| sealed::reexecute())
             .and_then(|sealed| daemon.run(context.data_dir(), &context.run_dir, sealed))
             .map(|()| ExitCode::SUCCESS),
-        Command::BindMount(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::BindMount(command) => command.run(&context.run_dir).map(|()| ExitCode::SUCCESS),
         Command::PipeWrap(command) => command.run(),
         Command::Oci { args } => {
             return crate::oci::main(std::iter::once("oci".into()).chain(args));
@@ -206,8 +318,11 @@ fn hint(failure: &Failure) -> Option<&'static str> {
             Some("start it again: start-container sandbox start ID")
         }
         ErrorKind::NotFound if failure.step.contains("sandbox") => Some("start-container sandbox ls"),
+        ErrorKind::NotFound if failure.step == "connect to" => Some("start it: start-container daemon &"),
         ErrorKind::NotRunning => Some("launch it first: start-container subcontainer launch ROOTFS &"),
+        ErrorKind::NotFound if failure.step.contains("find subcontainer") => Some("start-container ls"),
         ErrorKind::NotFound if failure.step.contains("image") => Some("start-container image ls"),
+        ErrorKind::Untrusted => Some("to trust a key: start-container package trust add --help"),
         ErrorKind::UnknownUser => Some(
             "names are looked up in the container's own /etc/passwd and /etc/group; numbers need no entry",
         ),

@@ -22,6 +22,11 @@ pub(super) fn clear() {
     }
 }
 
+/// Bytes on standard output, as they are.
+pub(super) fn raw(bytes: &[u8]) {
+    let _closed = std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush());
+}
+
 /// A line on standard error.
 pub(super) fn error(text: &str) {
     let _closed = writeln!(std::io::stderr(), "{text}");
@@ -53,6 +58,13 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
     for row in rows {
         print(row);
     }
+}
+
+/// A text of somebody else's, for a terminal: what would move the cursor or more is written as an escape.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
 }
 
 /// Bytes as a person reads them.

@@ -42,6 +42,7 @@ impl PipeWrap {
             namespaces: 0,
             container: None,
             above: None,
+            vestibule: None,
             cgroup: None,
             ops: vec![Op::DeathSignal(Signal::KILL.as_raw())],
             stdio: [Arc::new(stdin), Arc::new(write_stdout), Arc::new(write_stderr)],

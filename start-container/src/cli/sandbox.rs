@@ -84,7 +84,7 @@ impl Sandbox {
                     settings.network = network;
                 }
                 let (image, name) = (create.image.as_deref(), create.name);
-                let rootfs = machine.create_sandbox(image, name, create.throwaway, settings, false)?;
+                let rootfs = machine.create_sandbox(image, name, create.throwaway, settings, None)?;
                 if let Err(failure) = machine.start_sandbox(&rootfs) {
                     // Why it could not be started is what must be heard of.
                     let _left = machine.destroy(rootfs.guid()).and_then(|_| machine.release());

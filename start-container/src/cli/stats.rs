@@ -16,8 +16,8 @@ use crate::subcontainer::{Machine, now};
 
 #[derive(Debug, Args)]
 pub(super) struct Stats {
-    /// The path of a rootfs, or its id [default: every container that runs, in a table]
-    #[arg(value_name = "ROOTFS|ID")]
+    /// Paths of rootfs, ids, beginnings of ids, or names [default: every container that runs, in a table]
+    #[arg(value_name = "ROOTFS|ID|NAME")]
     rootfs: Vec<String>,
     /// Show it again and again, until interrupted or until none of those named runs any more
     #[arg(short, long)]

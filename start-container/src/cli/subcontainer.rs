@@ -5,17 +5,21 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use images::Rootfs;
+use protocol::ErrorKind;
 use protocol::network::{Network, NetworkInfo};
 use protocol::process::{Allowed, SeccompProfile, Ulimit};
-use protocol::subcontainer::{CreateFsResult, OWN_IDS, RunState, SubcontainerInfo};
+use protocol::session::Health;
+use protocol::subcontainer::{CreateFsResult, HealthInfo, OWN_IDS, RunState, SubcontainerInfo};
 
-use super::{Context, attach, command, limits as flags, output, stats};
+use super::{Context, attach, command, events, limits as flags, output, stats};
 use crate::engine::limits;
 use crate::engine::privileges::CAPABILITIES;
-use crate::error::Result;
+use crate::error::{Failure, Result};
+use crate::events::Healths;
 use crate::subcontainer::{Machine, check_guid, now};
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Subcontainer {
     /// Make a writable rootfs over an image, and print where it is
     CreateFs(CreateFs),
@@ -91,18 +95,39 @@ pub(super) struct CreateFs {
 
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// The path of a rootfs, or its id
-    #[arg(value_name = "ROOTFS|ID")]
+    /// The path of a rootfs, its id or an unambiguous beginning of that, or its name
+    #[arg(value_name = "ROOTFS|ID|NAME")]
     rootfs: String,
 }
 
-/// The rootfs that a person named by path or id.
+/// The rootfs that a person named: by path, by id or the beginning of one, or by its name.
 pub(super) fn find(machine: &Machine, text: &str) -> Result<Rootfs> {
     if text.contains('/') {
-        machine.rootfs_at(Path::new(text))
-    } else {
-        check_guid(text)?;
-        machine.rootfs(text)
+        return machine.rootfs_at(Path::new(text));
+    }
+    if check_guid(text).is_ok() {
+        return machine.rootfs(text);
+    }
+    let all: Vec<Rootfs> = Rootfs::list(machine.data_dir())
+        .map_err(Failure::from)?
+        .into_iter()
+        .filter(|rootfs| rootfs.sandbox().is_none())
+        .collect();
+    let named = |rootfs: &&Rootfs| rootfs.name() == Some(text);
+    let begins = |rootfs: &&Rootfs| rootfs.guid().starts_with(text) && !text.is_empty();
+    // A name is what somebody has given; an id may begin like one.
+    let mut found: Vec<&Rootfs> = all.iter().filter(named).collect();
+    if found.is_empty() {
+        found = all.iter().filter(begins).collect();
+    }
+    match found[..] {
+        [one] => machine.rootfs(one.guid()),
+        [] => Err(Failure::new(ErrorKind::NotFound, "find subcontainer", text)),
+        _ => {
+            let ids: Vec<&str> = found.iter().map(|rootfs| rootfs.guid()).collect();
+            Err(Failure::new(ErrorKind::Invalid, "find subcontainer", text)
+                .because(std::io::Error::other(format!("several are meant: {}", ids.join(", ")))))
+        }
     }
 }
 
@@ -111,7 +136,7 @@ impl Subcontainer {
         match self {
             Self::Launch(launch) => return launch.run(context),
             Self::Exec(exec) => return exec.run(context),
-            Self::BindMount(command) => return command.run().map(|()| ExitCode::SUCCESS),
+            Self::BindMount(command) => return command.run(&context.run_dir).map(|()| ExitCode::SUCCESS),
             Self::PipeWrap(command) => return command.run(),
             _ => {}
         }
@@ -123,7 +148,7 @@ impl Subcontainer {
                 let (within, size) = (create.sandbox, create.rootfs_size);
                 let options =
                     images::rootfs::Options { name, throwaway, own_ids, within, size, ..Default::default() };
-                let rootfs = machine.make_fs(Some(&create.image), options, false)?;
+                let rootfs = machine.make_fs(Some(&create.image), options, None)?;
                 let path = rootfs.path().display().to_string();
                 if context.json {
                     let image_id = rootfs.image().map(|image| image.to_string()).unwrap_or_default();
@@ -142,20 +167,50 @@ impl Subcontainer {
                 machine.destroy(name)?;
                 machine.release()?;
             }
-            Self::Ls => {
-                let list = machine.list()?;
-                if context.json { output::json(&list)? } else { table(&list) }
-            }
-            Self::Inspect(which) => {
-                let info = machine.info(&find(&machine, &which.rootfs)?)?;
-                if context.json { output::json(&info)? } else { describe(&info)? }
-            }
+            Self::Ls => ls(context, &machine, false, &table)?,
+            Self::Inspect(which) => which.inspect(context, &machine)?,
             Self::Stats(stats) => stats.run(context, &machine)?,
             Self::Update(update) => update.run(context, &machine)?,
             Self::Attach(which) => return attach::attach(&machine, &which.rootfs),
             Self::Launch(_) | Self::Exec(_) | Self::BindMount(_) | Self::PipeWrap(_) => {}
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Lists subcontainers: in JSON, as the host does.
+pub(super) fn ls(
+    context: &Context,
+    machine: &Machine,
+    running: bool,
+    show: &dyn Fn(&[SubcontainerInfo]),
+) -> Result<()> {
+    let mut list = machine.list()?;
+    list.retain(|info| !running || matches!(info.state, RunState::Running { .. }));
+    let healths = Healths::read(machine.data_dir());
+    list.iter_mut().for_each(|info| info.health = healths.of(&info.guid));
+    if context.json {
+        return output::json(&list);
+    }
+    show(&list);
+    Ok(())
+}
+
+impl Which {
+    /// Its rootfs.
+    pub(super) fn find(&self, machine: &Machine) -> Result<Rootfs> {
+        find(machine, &self.rootfs)
+    }
+
+    /// What was said.
+    pub(super) fn text(&self) -> &str {
+        &self.rootfs
+    }
+
+    pub(super) fn inspect(&self, context: &Context, machine: &Machine) -> Result<()> {
+        let mut info = machine.inspect(&self.find(machine)?)?;
+        info.health = Healths::read(machine.data_dir()).of(&info.guid);
+        if context.json { output::json(&info) } else { describe(&info) }
     }
 }
 
@@ -201,6 +256,11 @@ fn describe(info: &SubcontainerInfo) -> Result<()> {
     }
     if let Some(size) = info.rootfs_size {
         lines.push(format!("size     {} at most: a file system of its own, in a file", output::bytes(size)));
+    }
+    for HealthInfo { name, status, message, time } in &info.health {
+        let status = events::health(*status);
+        let message = message.as_deref().map(|text| format!(": {}", output::plain(text))).unwrap_or_default();
+        lines.push(format!("health   {}: {status}, said {}{message}", output::plain(name), ago(*time)));
     }
     if info.throwaway {
         lines.push("files    not synced to disk (throw-away)".into());
@@ -309,6 +369,17 @@ pub(super) fn status(state: &RunState) -> String {
             protocol::process::Outcome::Signal { signal, .. } => format!("ended by {signal}"),
             other => format!("ended ({other:?})"),
         },
+    }
+}
+
+/// How what runs is, as Docker has it: the worst, where several are looked after.
+pub(super) fn health(info: &SubcontainerInfo) -> &'static str {
+    let any = |status| info.health.iter().any(|one| one.status == status);
+    match () {
+        () if any(Health::Unhealthy) => " (unhealthy)",
+        () if any(Health::Starting) => " (health: starting)",
+        () if any(Health::Healthy) => " (healthy)",
+        () => "",
     }
 }
 

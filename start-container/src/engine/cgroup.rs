@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! <v2 root>/start-container/<guid>/               a running subcontainer; what commands left running
-//! <v2 root>/start-container/<guid>/<pid>-<n>/     its leader, or one exec or spawn: the n-th of the process <pid>
+//! <v2 root>/start-container/<guid>/<pid>-<n>/     its leader, or one exec or spawn: the n-th of the process <pid>; or
+//!                                                 empty, kept by a host for its next exec
 //!
 //! <v2 root>/start-container/<guid>/               a sandbox; never a process of its own
 //! <v2 root>/start-container/<guid>/own/           as a subcontainer's: its own init and commands
@@ -18,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use linux::step::{Step, during};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
@@ -66,9 +68,14 @@ impl Hierarchy {
         let fail = |errno| Failure::kernel("create cgroup", format!("{BASE}/{guid}"), errno);
         // Another process may remove the empty base between the two steps.
         for _ in 0..100 {
-            make_dir(self.root.as_fd(), BASE).map_err(fail)?;
-            let Ok(base) = open_dir(self.root.as_fd(), BASE) else { continue };
-            match make_dir(base.as_fd(), guid).and_then(|()| open_dir(base.as_fd(), guid)) {
+            // Mostly it is there.
+            let Ok(base) = open_dir(self.root.as_fd(), BASE) else {
+                make_dir(self.root.as_fd(), BASE).map_err(fail)?;
+                continue;
+            };
+            match during(Step::MakeGroup, || make_dir(base.as_fd(), guid))
+                .and_then(|()| open_dir(base.as_fd(), guid))
+            {
                 Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(errno) => return Err(fail(errno)),
                 Ok(dir) => {
@@ -121,7 +128,7 @@ impl Group {
     /// A new group beneath this one.
     pub(crate) fn child(&self, name: String) -> Result<Self> {
         let make = || {
-            rustix::fs::mkdirat(&self.dir, &name, Mode::from(0o755))?;
+            during(Step::MakeGroup, || rustix::fs::mkdirat(&self.dir, &name, Mode::from(0o755)))?;
             open_dir(self.dir.as_fd(), &name).inspect_err(|_| {
                 // The failure is what the caller must hear of.
                 let _left = rustix::fs::unlinkat(&self.dir, &name, AtFlags::REMOVEDIR);
@@ -169,6 +176,11 @@ impl Group {
         (Arc::clone(&self.parent), &self.name)
     }
 
+    /// Whether no process is in it, or beneath it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.read("cgroup.events").is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+    }
+
     /// Process ids in the group and beneath it.
     pub(crate) fn processes(&self) -> std::result::Result<Vec<i32>, Errno> {
         let mut pids = self.own_processes()?;
@@ -193,6 +205,10 @@ impl Group {
     /// Removes the group of a command that has ended. What it left running moves to the parent, as `docker exec`
     /// leaves it running.
     pub(crate) fn retire(self) {
+        during(Step::RetireGroup, || self.retire_now());
+    }
+
+    fn retire_now(&self) {
         for _ in 0..1000 {
             match rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR) {
                 Err(Errno::BUSY) => {}
@@ -210,6 +226,10 @@ impl Group {
 
     /// Ends everything in it and removes it with all beneath, waiting for the last process to be gone.
     pub(crate) fn destroy(self) -> Result<()> {
+        during(Step::RemoveGroup, || self.destroy_now())
+    }
+
+    fn destroy_now(&self) -> Result<()> {
         let fail = |errno| Failure::kernel("remove cgroup", &self.name, errno);
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {

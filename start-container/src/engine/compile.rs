@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::error::{Failure, Result};
 
 pub(crate) mod bundle;
 mod copy_up;
-mod devices;
+pub(crate) mod devices;
 pub(crate) mod labels;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
@@ -50,6 +51,10 @@ pub(crate) struct Container<'a> {
     pub(crate) files: &'a [(Arc<OwnedFd>, PathBuf)],
     /// The filter of its system calls.
     pub(crate) filter: Option<&'a Program>,
+    /// A user namespace with the Spec's id mappings that nobody has been in, if there is one already.
+    pub(crate) user: Option<Arc<OwnedFd>>,
+    /// A mount namespace to begin in, rather than in a copy of this process's.
+    pub(crate) vestibule: Option<Arc<OwnedFd>>,
     /// The terminal's devpts, when it has one already.
     pub(crate) devpts: Option<Arc<OwnedFd>>,
 }
@@ -111,10 +116,26 @@ pub(crate) fn container(container: &Container<'_>, mut stdio: [Arc<OwnedFd>; 3])
     if let Some(network) = &container.network {
         ops.push(Op::JoinNamespaces { process: Arc::clone(network), namespaces: new::NET });
     }
-    // The child's mount namespace begins as a copy of ours, made in one step by the kernel: nothing that is mounted on
-    // the rootfs meanwhile is missed, as it would be by a clone of the tree that is attached later.
-    let path = container.rootfs_path.to_string_lossy();
-    ops.push(Op::EnterRoot(cstring("root.path", &path)?));
+    // On the host side of the rootfs something appears only from the copy of our own namespace.
+    let vestibule = container.vestibule.clone().filter(|_| !container.publish_proc && sandbox.is_none());
+    if vestibule.is_some() {
+        // Of what is mounted on the rootfs between this and the child's attaching it, nothing reaches the clone: whoever
+        // holds the subcontainer's lock, as all do who mount on it, sees to that.
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = rustix::mount::open_tree(container.rootfs, c"", flags)
+            .map_err(|errno| Failure::kernel("clone mounts of", container.rootfs_path.display(), errno))?;
+        let place = linux::mount::VESTIBULE_PLACE;
+        let target = relative(Path::new(std::ffi::OsStr::from_bytes(place.to_bytes())))?;
+        ops.push(Op::Mount { source: Mounted::Tree(Arc::new(tree)), target });
+        ops.push(Op::EnterRoot(place.to_owned()));
+    } else {
+        // The child's mount namespace begins as a copy of ours.
+        let path = container.rootfs_path.to_string_lossy();
+        ops.push(Op::EnterRoot(cstring("root.path", &path)?));
+    }
     // From here on mounts come in and none goes out. Until then the copy is a peer of the host's: what is mounted on
     // it appears on both sides.
     let mut slave = Some(Op::RootPropagation(MS_SLAVE));
@@ -165,8 +186,8 @@ pub(crate) fn container(container: &Container<'_>, mut stdio: [Arc<OwnedFd>; 3])
     }
     // The last thing that root of the machine does. The other namespaces stay root's: root inside has no power over
     // its own mounts and hostname.
-    if let Some(namespace) = user_namespace(spec)? {
-        ops.push(Op::JoinNamespaces { process: Arc::new(namespace), namespaces: new::USER });
+    if let Some(process) = user_namespace(spec, container.user.as_ref())? {
+        ops.push(Op::JoinNamespaces { process, namespaces: new::USER });
     }
     if let Some(Sandbox { leader, .. }) = sandbox {
         ops.push(Op::JoinNamespaces { process: Arc::clone(leader), namespaces: new::USER });
@@ -174,7 +195,7 @@ pub(crate) fn container(container: &Container<'_>, mut stdio: [Arc<OwnedFd>; 3])
     let mut script = command(process, stdio, container.filter)?;
     ops.append(&mut script.ops);
     let above = sandbox.map(|sandbox| Arc::clone(sandbox.leader));
-    Ok(Script { namespaces, above, ops, ..script })
+    Ok(Script { namespaces, above, vestibule, ops, ..script })
 }
 
 /// The script of a command in a container that runs: joins `leader`'s namespaces.
@@ -195,16 +216,19 @@ pub(crate) fn join(
 }
 
 /// A namespace with the Spec's id mappings, if it has any.
-fn user_namespace(spec: &Spec) -> Result<Option<OwnedFd>> {
+fn user_namespace(spec: &Spec, made: Option<&Arc<OwnedFd>>) -> Result<Option<Arc<OwnedFd>>> {
     let Some(linux) = spec.linux().as_ref() else { return Ok(None) };
     let (uid, gid) = (extents(linux.uid_mappings().as_deref()), extents(linux.gid_mappings().as_deref()));
     if uid.is_empty() && gid.is_empty() {
         return Ok(None);
     }
+    if let Some(made) = made {
+        return Ok(Some(Arc::clone(made)));
+    }
     // Root inside is charged for what those inside use, not root of the machine.
     let owner = uid.iter().find(|extent| extent.inside == 0).map_or(0, |extent| extent.outside);
     linux::userns::owned_namespace(&uid, &gid, owner)
-        .map(Some)
+        .map(|namespace| Some(Arc::new(namespace)))
         .map_err(|errno| Failure::kernel("create user namespace", "", errno))
 }
 
@@ -248,6 +272,7 @@ pub(crate) fn command(
         namespaces: 0,
         container: None,
         above: None,
+        vestibule: None,
         cgroup: None,
         ops: vec![Op::NewKeyring],
         stdio,
@@ -473,7 +498,7 @@ fn relative(path: &Path) -> Result<CString> {
     cstring("mounts.destination", inside)
 }
 
-fn cstring(field: &str, text: &str) -> Result<CString> {
+pub(crate) fn cstring(field: &str, text: &str) -> Result<CString> {
     CString::new(text).map_err(|error| invalid(field, "holds a NUL byte").because(error))
 }
 

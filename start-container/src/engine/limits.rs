@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use cgroups::{Group, Machine, Plan, Stats};
+use linux::step::{Step, during};
 use protocol::limits::{IoLimit, Limits};
 use protocol::process::Outcome;
 use rustix::io::Errno;
@@ -57,7 +58,8 @@ impl Controllers {
 
     /// Makes the groups.
     pub(crate) fn create(&self, guid: &str, plan: &Plan) -> Result<Limited> {
-        Group::create(self.machine()?, guid, plan)
+        let machine = self.machine()?;
+        during(Step::MakeLimits, || Group::create(machine, guid, plan))
             .map(|group| Limited(Arc::new(group)))
             .map_err(Failure::from)
     }
@@ -78,7 +80,13 @@ impl Controllers {
         let machine = self.machine()?;
         let gone = || Failure::kernel("open control group of", guid, Errno::NOENT);
         let mut group = Group::open(machine, guid).map_err(Failure::from)?.ok_or_else(gone)?;
-        group.update(machine, change).map_err(Failure::from)
+        during(Step::ChangeLimits, || group.update(machine, change)).map_err(Failure::from)
+    }
+
+    /// Takes the groups of a container away, if there are any. Whatever ran in them has ended.
+    pub(crate) fn remove(&self, guid: &str) -> Result<()> {
+        let machine = self.machine()?;
+        during(Step::RemoveLimits, || Group::remove_named(machine, guid)).map_err(Failure::from)
     }
 
     /// The groups that an earlier launch made.
@@ -104,14 +112,14 @@ impl Limited {
         self.0.gather().map_err(Failure::from)
     }
 
-    /// Takes the groups away. Whatever ran in them has ended.
-    pub(crate) fn remove(&self) -> Result<()> {
-        self.0.remove().map_err(Failure::from)
-    }
-
     /// To tell later whether memory ran out.
     pub(crate) fn count_kills(&self) -> Kills {
         Kills { group: self.clone(), before: self.kills() }
+    }
+
+    /// As [`Limited::count_kills`], for one that ran from when the groups were made.
+    pub(crate) fn count_kills_since_made(&self) -> Kills {
+        Kills { group: self.clone(), before: 0 }
     }
 
     fn kills(&self) -> u64 {
@@ -128,9 +136,15 @@ pub(crate) struct Kills {
 }
 
 impl Kills {
-    /// A process that was killed after the kernel had killed in its container, for want of memory, was it.
+    /// A process that was killed after the kernel had killed in its container, for want of memory, was it; or one that
+    /// says so of its child, as our init and shells do.
     pub(crate) fn explain(&self, outcome: Outcome) -> Outcome {
-        let killed = matches!(outcome, Outcome::Signal { number, .. } if number == linux::signal::Signal::KILL.as_raw());
+        let kill = linux::signal::Signal::KILL.as_raw();
+        let killed = match outcome {
+            Outcome::Signal { number, .. } => number == kill,
+            Outcome::Exit { code } => code == 128 + kill,
+            _ => false,
+        };
         if killed && self.group.kills() > self.before { Outcome::OutOfMemory } else { outcome }
     }
 }

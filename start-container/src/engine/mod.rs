@@ -13,6 +13,8 @@ pub(crate) mod cgroup;
 pub(crate) mod compile;
 pub(crate) mod device;
 pub(crate) mod guard;
+pub(crate) mod hand;
+pub(crate) mod keeper;
 pub(crate) mod limits;
 pub(crate) mod network;
 pub(crate) mod plan;
@@ -23,6 +25,7 @@ pub(crate) mod terminal;
 pub(crate) mod user;
 
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -38,4 +41,9 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 pub(crate) fn dev_null() -> Result<OwnedFd> {
     rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Failure::kernel("open", "/dev/null", errno))
+}
+
+/// A lock of ours is never held across a panic that matters: the data behind it is whole after each statement.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

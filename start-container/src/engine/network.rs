@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use linux::kernel::Features;
 use linux::mount::MountAttr;
@@ -21,6 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
+use crate::engine::lock;
 use crate::error::{Failure, Result};
 use pool::Pool;
 
@@ -76,7 +77,7 @@ impl Networking {
     /// Those of a daemon, whose keeping begins with the first container.
     fn pool(&self) -> Result<Option<Arc<Pool>>> {
         let Some(kept) = &self.kept else { return Ok(None) };
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(kept);
         if kept.is_none() {
             let networks = self.networks()?;
             *kept =
@@ -87,7 +88,7 @@ impl Networking {
 
     /// The same, if it has begun.
     fn pool_in_use(&self) -> Option<Arc<Pool>> {
-        let kept = self.kept.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(self.kept.as_ref()?);
         kept.as_ref().map(|kept| Arc::clone(&kept.pool))
     }
 
@@ -214,8 +215,7 @@ impl Networking {
 
     /// For a daemon that ends.
     pub(crate) fn close(&self) -> Result<()> {
-        let kept =
-            self.kept.as_ref().and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let kept = self.kept.as_ref().and_then(|kept| lock(kept).take());
         if let Some(kept) = kept {
             kept.pool.close()?;
         }

@@ -51,6 +51,16 @@ impl Process {
         let _gone = linux::pidfd::wait(&self.pidfd);
     }
 
+    /// How it ended, where it is no child of this process.
+    pub(crate) fn foreign_end(&self) -> Outcome {
+        let pid = rustix::process::Pid::from_raw(self.pid);
+        let outcome = pid.and_then(|pid| linux::pidfd::foreign_end(&self.pidfd, pid)).map(outcome);
+        match (&self.kills, outcome) {
+            (Some(kills), Some(outcome)) => kills.explain(outcome),
+            (_, outcome) => outcome.unwrap_or(Outcome::Unknown),
+        }
+    }
+
     /// Reaps it if it has ended.
     pub(crate) fn try_wait(&self) -> std::result::Result<Option<Outcome>, Errno> {
         let outcome = linux::pidfd::try_wait(&self.pidfd)?.map(outcome);

@@ -17,11 +17,15 @@
 //! Why, and what others do: docs/decisions/0014-what-a-process-starts-with.md.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 use linux::proc::Procfs;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use protocol::ErrorKind;
 use protocol::process::{CommandOptions, Ulimit};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +47,12 @@ impl Settings {
     pub(crate) fn of(options: &CommandOptions) -> Self {
         let CommandOptions { umask, ulimits, oom_score_adj, .. } = options.clone();
         Self { umask, ulimits, oom_score_adj }
+    }
+
+    /// As a launch asks for them.
+    pub(crate) fn options(&self) -> CommandOptions {
+        let Self { umask, ulimits, oom_score_adj } = self.clone();
+        CommandOptions { umask, ulimits, oom_score_adj, ..CommandOptions::default() }
     }
 }
 
@@ -108,8 +118,7 @@ impl Own {
     /// Asks the kernel.
     pub(crate) fn look() -> Result<Self> {
         let fail = |errno| Failure::kernel("read", "/proc/self/oom_score_adj", errno);
-        let score = Procfs::open().and_then(|proc| proc.read("self/oom_score_adj"));
-        let score = String::from_utf8_lossy(&score.map_err(fail)?).trim().parse().unwrap_or(0);
+        let score = own_score().map_err(fail)?;
         let capabilities = rustix::thread::capabilities(None)
             .map_err(|errno| Failure::kernel("read capabilities of", "this process", errno))?;
         Ok(Self {
@@ -121,6 +130,21 @@ impl Own {
             may_raise: capabilities.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE),
         })
     }
+}
+
+/// From a file that stays open: a host asks for each command.
+fn own_score() -> std::result::Result<i32, Errno> {
+    static FILE: OnceLock<OwnedFd> = OnceLock::new();
+    let file = match FILE.get() {
+        Some(file) => file,
+        None => {
+            let opened = Procfs::shared()?.open_at("self/oom_score_adj", OFlags::RDONLY)?;
+            FILE.get_or_init(|| opened)
+        }
+    };
+    let mut text = [0; 16];
+    let count = rustix::io::pread(file, &mut text, 0)?;
+    Ok(String::from_utf8_lossy(&text[..count]).trim().parse().unwrap_or(0))
 }
 
 /// What was asked for, else what the leader has, else the default.

@@ -2,29 +2,38 @@
 //!
 //! ```text
 //! new ──hello──▶ open ──any number of requests──▶ closed: requests cancelled, owned things destroyed
-//!  └──stream.attach──▶ bytes until either side closes
+//!  ├──stream.attach, stream.connect, logs.read──▶ bytes until either side closes
+//!  └──GET /metrics──▶ an answer, and its end
 //! ```
 //! Requests run side by side and are answered as they finish. A line that is no JSON-RPC is answered with an error;
 //! a line that is too long, or bytes that are no UTF-8, end the connection.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use jsonrpsee_core::server::{ConnectionId, Extensions, MethodCallback, MethodResponse, Methods};
 use jsonrpsee_types::{ErrorObject, Id, Params};
 use protocol::error::{REQUEST_CANCELLED, REQUEST_FAILED};
-use protocol::session::{AttachStreamParams, CancelParams, HelloParams, HelloResult, ProgressParams};
+use protocol::logs::LogsParams;
+use protocol::session::{
+    AttachStreamParams, CancelParams, ConnectParams, HelloParams, HelloResult, ProgressParams, StreamKind,
+};
 use protocol::{ErrorKind, MAX_LINE, PROTOCOL_VERSION};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::state::{Host, Owned, lock};
-use super::streams;
+use super::state::{Entry, Host, Owned};
+use super::{connect, logs, metrics, sessions, streams};
+use crate::engine::lock;
 use crate::error::{Failure, Result};
+use crate::logs::Reader;
+use crate::subcontainer::Owner;
+use crate::subcontainer::state::start_time;
 
 /// Requests under way on one connection; a further one is refused.
 const MAX_IN_FLIGHT: usize = 1024;
@@ -33,12 +42,16 @@ const MAX_IN_FLIGHT: usize = 1024;
 pub(super) struct Connection {
     pub(super) id: u64,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    /// Who is at the other end, and the session: what survives this host is written down as theirs.
+    owner: Mutex<Owner>,
     /// What ends with it. `None` once it has ended.
     owned: Mutex<Option<Owned>>,
     /// Held by whoever ends what it owned: the second one waits for the first.
     pub(super) closing: tokio::sync::Mutex<()>,
     /// By a number of ours: a client's id may be a string, and it may use one twice.
     requests: Mutex<HashMap<u64, Request>>,
+    /// As it named itself.
+    client: OnceLock<String>,
 }
 
 /// A request under way, as the connection sees it.
@@ -68,6 +81,63 @@ impl Call {
 }
 
 impl Connection {
+    /// A connection that is served from now on. `client` is who it is, where that is known without being said.
+    pub(super) fn new(
+        host: &Host,
+        writer: OwnedWriteHalf,
+        owner: Owner,
+        client: Option<String>,
+    ) -> Arc<Self> {
+        let connection = Arc::new(Self {
+            id: host.number(),
+            owner: Mutex::new(owner),
+            writer: tokio::sync::Mutex::new(writer),
+            owned: Mutex::new(Some((HashSet::new(), HashSet::new()))),
+            closing: tokio::sync::Mutex::default(),
+            requests: Mutex::default(),
+            client: client.map_or_else(OnceLock::new, OnceLock::from),
+        });
+        host.add_connection(&connection);
+        connection
+    }
+
+    /// The whole stream again, when nobody else has the connection.
+    pub(super) fn into_stream(self: Arc<Self>, read: OwnedReadHalf) -> Option<UnixStream> {
+        read.reunite(Arc::into_inner(self)?.writer.into_inner()).ok()
+    }
+
+    /// Its writing half, when nobody else has the connection.
+    pub(super) fn into_writer(self: Arc<Self>) -> Option<OwnedWriteHalf> {
+        Some(Arc::into_inner(self)?.writer.into_inner())
+    }
+
+    /// A request is under way, until [`Connection::finish`] with this key.
+    pub(super) fn begin(self: &Arc<Self>, key: u64, id: &Id<'_>) -> Call {
+        let (cancel, cancelled) = watch::channel(false);
+        let number = match id {
+            Id::Number(number) => Some(*number),
+            _ => None,
+        };
+        lock(&self.requests).insert(key, Request { id: id.clone().into_owned(), cancel });
+        Call { connection: Arc::clone(self), id: number, cancelled }
+    }
+
+    pub(super) fn finish(&self, key: u64) {
+        lock(&self.requests).remove(&key);
+    }
+
+    /// `$/cancelRequest`
+    pub(super) fn cancel(&self, params: &CancelParams) {
+        let id = Id::Number(params.id);
+        for request in lock(&self.requests).values().filter(|request| request.id == id) {
+            request.cancel.send_replace(true);
+        }
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        lock(&self.owner).clone()
+    }
+
     /// Takes ownership. False when the connection has ended by now.
     pub(super) fn own(&self, guid: &str) -> bool {
         lock(&self.owned).as_mut().map(|(guids, _)| guids.insert(guid.to_owned())).is_some()
@@ -76,6 +146,20 @@ impl Connection {
     /// As [`Connection::own`], for a process.
     pub(super) fn own_process(&self, id: &str) -> bool {
         lock(&self.owned).as_mut().map(|(_, processes)| processes.insert(id.to_owned())).is_some()
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn is_open(&self) -> bool {
+        lock(&self.owned).is_some()
+    }
+
+    /// Who it is, for people.
+    pub(super) fn who(&self) -> String {
+        let name = self.client.get().map_or("a client", String::as_str);
+        match Some(self.owner().pid).filter(|pid| *pid > 0) {
+            Some(pid) => format!("{name} (process {pid})"),
+            None => name.to_owned(),
+        }
     }
 
     pub(super) fn disown(&self, guid: &str) {
@@ -88,6 +172,15 @@ impl Connection {
         if let Some((_, processes)) = lock(&self.owned).as_mut() {
             processes.remove(id);
         }
+    }
+
+    /// The processes that it owns.
+    pub(super) fn processes(&self) -> Vec<String> {
+        lock(&self.owned).as_ref().map(|(_, ids)| ids.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn requests_under_way(&self) -> usize {
+        lock(&self.requests).len()
     }
 
     pub(super) fn owns(&self, guid: &str) -> bool {
@@ -107,7 +200,12 @@ impl Connection {
         let mut line = Vec::with_capacity(message.len() + 1);
         line.extend_from_slice(message.as_bytes());
         line.push(b'\n');
-        let _gone = self.writer.lock().await.write_all(&line).await;
+        let _gone = self.write(&line).await;
+    }
+
+    /// Sends lines.
+    pub(super) async fn write(&self, lines: &[u8]) -> std::io::Result<()> {
+        self.writer.lock().await.write_all(lines).await
     }
 
     /// Sends a notification.
@@ -123,39 +221,44 @@ impl Connection {
 
 /// A message from a client.
 #[derive(Deserialize)]
-struct Message<'a> {
+pub(super) struct Message<'a> {
     #[serde(borrow)]
-    jsonrpc: Option<&'a str>,
+    pub(super) jsonrpc: Option<&'a str>,
     #[serde(borrow)]
-    id: Option<Id<'a>>,
+    pub(super) id: Option<Id<'a>>,
     #[serde(borrow)]
-    method: std::borrow::Cow<'a, str>,
+    pub(super) method: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
-    params: Option<&'a RawValue>,
+    pub(super) params: Option<&'a RawValue>,
 }
 
 impl Message<'_> {
-    fn params<T: serde::de::DeserializeOwned>(&self) -> std::result::Result<T, ErrorObject<'static>> {
+    pub(super) fn params<T: serde::de::DeserializeOwned>(
+        &self,
+    ) -> std::result::Result<T, ErrorObject<'static>> {
         serde_json::from_str(self.params.map_or("{}", RawValue::get)).map_err(|error| invalid_params(&error))
     }
 }
 
+/// What a connection becomes that carries requests no more.
+enum Becomes {
+    Stream(Arc<Entry>, StreamKind, Arc<OwnedFd>),
+    Port(TcpStream),
+    Log(Box<(LogsParams, Reader)>),
+}
+
 /// Serves one client until it goes.
 pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixStream) {
+    let (uid, pid) = stream.peer_cred().map_or((u32::MAX, 0), |peer| (peer.uid(), peer.pid().unwrap_or(0)));
+    let start_time = start_time(pid).unwrap_or_default();
     let (read, write) = stream.into_split();
-    let connection = Arc::new(Connection {
-        id: host.number(),
-        writer: tokio::sync::Mutex::new(write),
-        owned: Mutex::new(Some((HashSet::new(), HashSet::new()))),
-        closing: tokio::sync::Mutex::default(),
-        requests: Mutex::default(),
-    });
-    host.add_connection(&connection);
+    let connection =
+        Connection::new(&host, write, Owner { digest: String::new(), uid, pid, start_time }, None);
     let mut reader = BufReader::with_capacity(64 * 1024, read);
     let mut line = Vec::new();
     let mut greeted = false;
     let slots = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-    let attached = loop {
+    let becomes = loop {
         line.clear();
         match (&mut reader).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => break None,
@@ -166,6 +269,12 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
                 let text = format!("a line is longer than {MAX_LINE} bytes");
                 connection.send(&error(Id::Null, ErrorObject::owned(-32600, text, None::<()>))).await;
             }
+            break None;
+        }
+        if !greeted && line.starts_with(metrics::BEGINS) {
+            let mut writer = connection.writer.lock().await;
+            metrics::answer(Arc::clone(&host), &line, &mut reader, &mut *writer).await;
+            drop(writer);
             break None;
         }
         line.pop();
@@ -195,18 +304,18 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
             if message.method == "$/cancelRequest"
                 && let Ok(params) = message.params::<CancelParams>()
             {
-                let id = Id::Number(params.id);
-                for request in lock(&connection.requests).values().filter(|request| request.id == id) {
-                    request.cancel.send_replace(true);
-                }
+                connection.cancel(&params);
             }
             // Other notifications are none of ours, and nobody waits for an answer.
             continue;
         };
         match &*message.method {
             "hello" => {
-                let answer =
-                    if greeted { Err(out_of_order("hello came twice")) } else { hello(&host, &message) };
+                let answer = if greeted {
+                    Err(out_of_order("hello came twice"))
+                } else {
+                    hello(&host, &connection, &message)
+                };
                 greeted |= answer.is_ok();
                 connection.send(&respond(id, answer)).await;
             }
@@ -215,12 +324,38 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
                 let end = entry.take_stream(params.stream).map_err(|failure| object(&failure))?;
                 Ok((entry, params.stream, end))
             }) {
-                Ok(attached) => {
+                Ok((entry, kind, end)) => {
                     connection.send(&respond(id, Ok(serde_json::json!({})))).await;
-                    break Some(attached);
+                    break Some(Becomes::Stream(entry, kind, end));
                 }
                 Err(problem) => connection.send(&error(id, problem)).await,
             },
+            "stream.connect" => {
+                let connected = match message.params::<ConnectParams>() {
+                    Ok(params) => answer(connect::connect(&host, &params).await),
+                    Err(problem) => Err(problem),
+                };
+                match connected {
+                    Ok(port) => {
+                        connection.send(&respond(id, Ok(serde_json::json!({})))).await;
+                        break Some(Becomes::Port(port));
+                    }
+                    Err(problem) => connection.send(&error(id, problem)).await,
+                }
+            }
+            "logs.read" => {
+                let opened = match message.params::<LogsParams>() {
+                    Ok(params) => answer(logs::open(&host, &params).await).map(|log| (params, log)),
+                    Err(problem) => Err(problem),
+                };
+                match opened {
+                    Ok((params, log)) => {
+                        connection.send(&respond(id, Ok(serde_json::json!({})))).await;
+                        break Some(Becomes::Log(Box::new((params, log))));
+                    }
+                    Err(problem) => connection.send(&error(id, problem)).await,
+                }
+            }
             _ if !greeted => {
                 connection.send(&respond(id, Err(out_of_order("the first request must be hello")))).await
             }
@@ -239,20 +374,22 @@ pub(super) async fn serve(host: Arc<Host>, methods: Arc<Methods>, stream: UnixSt
             }
         }
     };
-    if let Some((entry, kind, end)) = attached {
-        let buffered = reader.buffer().to_vec();
-        let read = reader.into_inner();
-        host.close(&connection).await;
-        if let Some(connection) = Arc::into_inner(connection)
-            && let Ok(stream) = read.reunite(connection.writer.into_inner())
-        {
-            streams::relay(&host, &entry, kind, end, stream, buffered).await;
-        } else {
-            entry.return_stream(kind, end);
-        }
-        return;
-    }
+    let buffered = reader.buffer().to_vec();
     host.close(&connection).await;
+    let Some(becomes) = becomes else { return };
+    let stream = connection.into_stream(reader.into_inner());
+    match (becomes, stream) {
+        (Becomes::Stream(entry, kind, end), Some(stream)) => {
+            streams::relay(&host, &entry, kind, end, stream, buffered).await;
+        }
+        (Becomes::Stream(entry, kind, end), None) => entry.return_stream(kind, end),
+        (Becomes::Port(port), Some(stream)) => connect::relay(port, stream, &buffered).await,
+        (Becomes::Log(opened), Some(stream)) => {
+            let (params, log) = *opened;
+            logs::send(host, params, log, stream).await;
+        }
+        (Becomes::Port(_) | Becomes::Log(_), None) => {}
+    }
 }
 
 /// Starts a request; its answer is sent when it is there.
@@ -265,14 +402,8 @@ fn dispatch(
     slot: impl Send + 'static,
 ) {
     let methods = Arc::clone(methods);
-    let (cancel, cancelled) = watch::channel(false);
-    let number = match id {
-        Id::Number(number) => Some(number),
-        _ => None,
-    };
     let key = host.number();
-    lock(&connection.requests).insert(key, Request { id: id.clone().into_owned(), cancel });
-    let call = Call { connection: Arc::clone(connection), id: number, cancelled };
+    let call = connection.begin(key, &id);
     let (method, id) = (message.method.to_string(), id.into_owned());
     let params = Params::new(message.params.map(RawValue::get)).into_owned();
     tokio::spawn(async move {
@@ -290,36 +421,65 @@ fn dispatch(
                 ErrorObject::owned(-32601, format!("unknown method {method}"), None::<()>),
             ),
         };
-        lock(&connection.requests).remove(&key);
+        connection.finish(key);
         connection.send(response.as_json().get()).await;
         // Not before: answers that a client does not read are bounded by this, too.
         drop(slot);
     });
 }
 
-fn hello(host: &Host, message: &Message<'_>) -> std::result::Result<serde_json::Value, ErrorObject<'static>> {
+fn hello(
+    host: &Host,
+    connection: &Connection,
+    message: &Message<'_>,
+) -> std::result::Result<serde_json::Value, ErrorObject<'static>> {
     let params: HelloParams = message.params()?;
     if params.protocol != PROTOCOL_VERSION {
         let subject = format!("version {} (this host speaks {PROTOCOL_VERSION})", params.protocol);
         return Err(object(&Failure::new(ErrorKind::UnsupportedProtocol, "agree on protocol", subject)));
     }
     tracing::debug!("hello from {}", params.client);
+    // Shown to others: not too long, and nothing that a terminal obeys. It is said once.
+    let name = params.client.chars().filter(|one| !one.is_control()).take(64).collect();
+    let _first = connection.client.set(name);
+    let peer = connection.owner();
+    let known =
+        params.session.and_then(|token| Some((host.resume(&peer, &sessions::digest(&token))?, token)));
+    let (resumed, session) = match known {
+        Some(known) => known,
+        None => (Default::default(), sessions::token().map_err(|failure| object(&failure))?),
+    };
+    lock(&connection.owner).digest = sessions::digest(&session);
+    let locks = host.locks.resume(&connection.owner().digest, connection.id);
+    for guid in &resumed.0 {
+        connection.own(guid);
+    }
+    for id in &resumed.1 {
+        connection.own_process(id);
+    }
     let result = HelloResult {
         protocol: PROTOCOL_VERSION,
         server: concat!("start-container ", env!("CARGO_PKG_VERSION")).to_owned(),
         data_dir: host.machine.data_dir().display().to_string(),
+        session,
+        grace: host.grace().as_millis() as u64,
+        resumed: resumed.0,
+        locks,
     };
     serde_json::to_value(result).map_err(|error| ErrorObject::owned(-32603, error.to_string(), None::<()>))
 }
 
-fn respond(id: Id<'_>, answer: std::result::Result<serde_json::Value, ErrorObject<'static>>) -> String {
+pub(super) fn respond(
+    id: Id<'_>,
+    answer: std::result::Result<serde_json::Value, ErrorObject<'static>>,
+) -> String {
     match answer {
         Ok(result) => serde_json::json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string(),
         Err(problem) => error(id, problem),
     }
 }
 
-fn error(id: Id<'_>, problem: ErrorObject<'_>) -> String {
+pub(super) fn error(id: Id<'_>, problem: ErrorObject<'_>) -> String {
     serde_json::json!({ "jsonrpc": "2.0", "id": id, "error": problem }).to_string()
 }
 

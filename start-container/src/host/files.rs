@@ -202,6 +202,11 @@ fn kind(kind: FileType) -> EntryKind {
 }
 
 pub(super) fn readdir(machine: &Machine, p: &PathParams) -> Result<ReaddirResult> {
+    readdir_at_most(machine, p, usize::MAX)
+}
+
+/// The same, of a directory with at most so many names.
+pub(super) fn readdir_at_most(machine: &Machine, p: &PathParams, most: usize) -> Result<ReaddirResult> {
     let place = place(machine, &p.guid, &p.path)?;
     let fail = place.fail("read directory");
     let dir = place.open(OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).map_err(&fail)?;
@@ -211,6 +216,10 @@ pub(super) fn readdir(machine: &Machine, p: &PathParams) -> Result<ReaddirResult
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
+        }
+        if entries.len() == most {
+            return Err(Failure::new(ErrorKind::Exhausted, "read directory", &p.path)
+                .because(std::io::Error::other(format!("more than {most} names"))));
         }
         let found = match entry.file_type() {
             // Not every file system says.

@@ -4,29 +4,42 @@ use std::sync::Arc;
 
 use jsonrpsee_core::RpcResult;
 use jsonrpsee_core::server::{Extensions, Methods, RpcModule};
-use jsonrpsee_types::Params;
+use jsonrpsee_types::{ErrorObject, Params};
 use protocol::image::{ImageListResult, ImageParams, ImportParams, PullParams};
 use protocol::sandbox::ListSandboxesResult;
-use protocol::session::{EventKind, ProgressParams, SubscribeParams};
+use protocol::session::{
+    EventKind, EventsParams, EventsResult, HealthParams, LockParams, ProgressParams, SubscribeParams,
+};
 use protocol::subcontainer::{
-    CreateFsParams, CreateFsResult, Empty, GuidParams, ListResult, MountParams, UnmountParams, UpdateParams,
-    UpdateResult,
+    CreateFsParams, CreateFsResult, Empty, GuidParams, ListResult, MountParams, SubcontainerInfo,
+    UnmountParams, UpdateParams, UpdateResult,
 };
 use protocol::{ErrorKind, file, process};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::backup;
 use super::connection::{Answer, Call, answer, cancelled, invalid_params, object};
 use super::files;
-use super::run;
+use super::jobs;
+use super::locks;
+use super::once;
+use super::packages;
+use super::replace;
 use super::sandbox;
 use super::state::{Host, blocking};
+use super::{exec, run};
+use crate::engine::lock;
 use crate::error::{Failure, Result};
+use crate::events;
+use crate::subcontainer::Machine;
 
-/// Everything the host answers, but `hello` and `stream.attach`, which belong to the connection.
+/// Everything the host answers, but `hello` and what makes a connection carry bytes, which belong to the connection.
 pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
     let mut table = Table { module: RpcModule::from_arc(Arc::clone(host)), failed: None };
+    table.add("host.replace", replace::replace);
     table.add("image.import", import);
     table.add("image.pull", pull);
     table.blocking("image.list", |host, _: Empty| {
@@ -36,7 +49,9 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
         host.machine.store()?.get(&p.image_id).map_err(Failure::from)
     });
     table.blocking("image.remove", |host, p: ImageParams| {
-        host.machine.store()?.remove(&p.image_id).map_err(Failure::from)
+        let removed = host.machine.store()?.remove(&p.image_id).map_err(Failure::from)?;
+        host.emit("", EventKind::Removed { image_id: p.image_id });
+        Ok(removed)
     });
     table.blocking("image.gc", |host, _: Empty| {
         host.machine.store()?.gc(&images::Silent).map_err(Failure::from)
@@ -56,10 +71,13 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
         Ok(Empty {})
     });
     table.add("subcontainer.launch", run::launch);
-    table.add("subcontainer.exec", run::exec);
+    table.add("subcontainer.exec", exec::exec);
+    table.add("subcontainer.run", once::run);
     table.add("subcontainer.spawn", run::spawn);
     table.add("subcontainer.wait", run::wait);
     table.blocking("subcontainer.kill", |host, p: process::KillParams| run::kill(host, &p));
+    table.blocking("subcontainer.signal", |host, p: process::SignalParams| run::signal(host, &p));
+    table.add("subcontainer.stop", run::stop);
     table.blocking("subcontainer.resize", |host, p: process::ResizeParams| run::resize(host, &p));
     table.blocking("subcontainer.list", |host, _: Empty| {
         Ok(ListResult {
@@ -67,11 +85,13 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
         })
     });
     table.blocking("subcontainer.inspect", |host, p: GuidParams| {
-        Ok(host.complete(host.machine.info(&host.machine.rootfs(&p.guid)?)?))
+        Ok(host.complete(host.machine.inspect(&host.machine.rootfs(&p.guid)?)?))
     });
     table.blocking("subcontainer.stats", |host, p: GuidParams| host.machine.stats(&p.guid));
     table.blocking("subcontainer.update", |host, p: UpdateParams| {
-        host.machine.update(&p.guid, &p.limits).map(|limits| UpdateResult { limits })
+        let limits = host.machine.update(&p.guid, &p.limits)?;
+        host.emit(&p.guid, EventKind::Updated { limits: limits.clone() });
+        Ok(UpdateResult { limits })
     });
     table.add("subcontainer.detach", |host, _, p: GuidParams| async move { answer(detach(&host, p).await) });
     table.add("subcontainer.attach", attach);
@@ -97,7 +117,34 @@ pub(super) fn methods(host: &Arc<Host>) -> Result<Methods> {
     table.blocking("file.symlink", |host, p: file::SymlinkParams| files::symlink(&host.machine, &p));
     table.blocking("file.chmod", |host, p: file::ChmodParams| files::chmod(&host.machine, &p));
     table.blocking("file.chown", |host, p: file::ChownParams| files::chown(&host.machine, &p));
+    table.package("package.list", packages::list);
+    table.package("package.inspect", packages::inspect);
+    table.package("package.install", packages::install);
+    table.package("package.grant", packages::grant);
+    table.package("package.activate", packages::activate);
+    table.add("package.run", jobs::run);
+    table.package("package.disable", packages::disable);
+    table.package("package.update", packages::update);
+    table.package("package.rollback", packages::rollback);
+    table.package("package.remove", packages::remove);
+    table.add("package.backup", backup::backup);
+    table.add("package.restore", backup::restore);
+    table.add("package.reload", packages::reload);
+    table.add("package.call", packages::call);
+    table.add("package.fetch", packages::send_request);
+    table.package("package.lift", packages::lift);
+    table.package("package.rekey", packages::rekey);
+    table.package("package.audit", packages::read_audit);
+    table.add("lock.acquire", locks::acquire);
+    table.add(
+        "lock.release",
+        |host, call, p: LockParams| async move { answer(locks::release(&host, &call, &p)) },
+    );
     table.add("events.subscribe", subscribe);
+    table.blocking("events.list", |host, p: EventsParams| {
+        Ok(EventsResult { events: events::list(host.machine.data_dir(), &p)? })
+    });
+    table.add("events.health", health);
     table.finish()
 }
 
@@ -110,7 +157,7 @@ impl Table {
     fn add<P, R, F, Fut>(&mut self, name: &'static str, method: F)
     where
         P: DeserializeOwned + Send + 'static,
-        R: Serialize + Clone + Send + 'static,
+        R: Serialize + Send + 'static,
         F: Fn(Arc<Host>, Call, P) -> Fut + Copy + Send + Sync + 'static,
         Fut: Future<Output = Answer<R>> + Send + 'static,
     {
@@ -122,7 +169,11 @@ impl Table {
                 let Some(call) = extensions.get::<Call>().cloned() else {
                     return Err(object(&Failure::new(ErrorKind::Internal, "find connection", "")));
                 };
-                let result: RpcResult<R> = method(host, call, parsed).await;
+                let result: RpcResult<Box<RawValue>> = method(host, call, parsed).await.and_then(|result| {
+                    // At once: the module's writer looks at the limit for each of the pieces that serde makes.
+                    to_raw_value(&result)
+                        .map_err(|error| ErrorObject::owned(-32603, error.to_string(), None::<()>))
+                });
                 result
             },
         );
@@ -135,7 +186,18 @@ impl Table {
     fn blocking<P, R>(&mut self, name: &'static str, method: fn(&Host, P) -> Result<R>)
     where
         P: DeserializeOwned + Send + 'static,
-        R: Serialize + Clone + Send + 'static,
+        R: Serialize + Send + 'static,
+    {
+        self.add(name, move |host: Arc<Host>, _: Call, params: P| async move {
+            answer(blocking(move || method(&host, params)).await)
+        });
+    }
+
+    /// As [`Table::blocking`], for what starts and stops others.
+    fn package<P, R>(&mut self, name: &'static str, method: fn(&Arc<Host>, P) -> Result<R>)
+    where
+        P: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
     {
         self.add(name, move |host: Arc<Host>, _: Call, params: P| async move {
             answer(blocking(move || method(&host, params)).await)
@@ -152,10 +214,11 @@ impl Table {
 
 async fn import(host: Arc<Host>, call: Call, p: ImportParams) -> Answer<protocol::image::ImageInfo> {
     with_progress(host, call, move |host, progress, cancel| {
-        host.machine
-            .store()?
-            .import(p.path.as_ref(), p.name.as_deref(), progress, cancel)
-            .map_err(Failure::from)
+        let store = host.machine.store()?;
+        let image =
+            store.import(p.path.as_ref(), p.name.as_deref(), progress, cancel).map_err(Failure::from)?;
+        host.emit("", EventKind::Imported { image_id: image.digest.clone() });
+        Ok(image)
     })
     .await
 }
@@ -169,13 +232,15 @@ async fn pull(host: Arc<Host>, call: Call, p: PullParams) -> Answer<protocol::im
             insecure: p.insecure,
             credentials: images::Credentials::Configured,
         };
-        host.machine.store()?.pull(&what, progress, cancel).map_err(Failure::from)
+        let image = host.machine.store()?.pull(&what, progress, cancel).map_err(Failure::from)?;
+        host.emit("", EventKind::Pulled { image_id: image.digest.clone(), reference: p.reference });
+        Ok(image)
     })
     .await
 }
 
 /// Long work on a thread of its own: told to the client, and stopped when the client does not want it any more.
-async fn with_progress<R: Send + 'static>(
+pub(super) async fn with_progress<R: Send + 'static>(
     host: Arc<Host>,
     call: Call,
     work: impl FnOnce(&Host, &Steps, &images::Cancel) -> Result<R> + Send + 'static,
@@ -199,14 +264,14 @@ async fn with_progress<R: Send + 'static>(
 }
 
 /// Progress to a client: at most ten messages a second for each stage, and its last.
-struct Steps {
+pub(super) struct Steps {
     sender: tokio::sync::mpsc::UnboundedSender<(String, u64, Option<u64>)>,
     last: std::sync::Mutex<std::collections::HashMap<String, std::time::Instant>>,
 }
 
 impl images::Progress for Steps {
     fn update(&self, stage: &str, done: u64, total: Option<u64>) {
-        let mut last = super::state::lock(&self.last);
+        let mut last = lock(&self.last);
         let now = std::time::Instant::now();
         let soon = last.get(stage).is_some_and(|at| now.duration_since(*at).as_millis() < 100);
         if soon && total != Some(done) {
@@ -218,9 +283,10 @@ impl images::Progress for Steps {
     }
 }
 
-async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<CreateFsResult> {
+pub(super) async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<CreateFsResult> {
     let worker = Arc::clone(&host);
     let detached = p.detached;
+    let owner = (!detached).then(|| call.connection.owner());
     let created = blocking(move || {
         let rootfs = {
             let CreateFsParams {
@@ -228,7 +294,7 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
             } = p;
             let options =
                 images::rootfs::Options { name, throwaway, own_ids, within, size, ..Default::default() };
-            worker.machine.make_fs(Some(&p.image_id), options, !p.detached)?
+            worker.machine.make_fs(Some(&p.image_id), options, owner.as_ref())?
         };
         Ok(CreateFsResult {
             guid: rootfs.guid().to_owned(),
@@ -237,10 +303,8 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
         })
     });
     let created = answer(created.await)?;
-    if !detached && !call.connection.own(&created.guid) {
-        // The client went while it was made.
-        answer(host.destroy(&created.guid).await)?;
-        return Err(cancelled());
+    if !detached {
+        give(&host, &call, &created.guid).await?;
     }
     host.emit(&created.guid, EventKind::Created { image_id: created.image_id.clone() });
     Ok(created)
@@ -249,50 +313,70 @@ async fn create_fs(host: Arc<Host>, call: Call, p: CreateFsParams) -> Answer<Cre
 pub(super) async fn detach(host: &Arc<Host>, p: GuidParams) -> Result<Empty> {
     let worker = Arc::clone(host);
     let guid = p.guid.clone();
-    blocking(move || worker.machine.set_owned(&guid, false)).await?;
+    blocking(move || worker.machine.set_owner(&guid, None)).await?;
+    host.await_no_more(&p.guid);
     if let Some(owner) = host.owner(&p.guid) {
         owner.disown(&p.guid);
     }
     Ok(Empty {})
 }
 
-async fn attach(
+async fn attach(host: Arc<Host>, call: Call, p: GuidParams) -> Answer<SubcontainerInfo> {
+    take_over(host, call, p, |machine, guid| machine.info(&machine.rootfs(guid)?)).await
+}
+
+/// What is detached becomes the connection's own. Answers with a look at it.
+pub(super) async fn take_over<T: Send + 'static>(
     host: Arc<Host>,
     call: Call,
     p: GuidParams,
-) -> Answer<protocol::subcontainer::SubcontainerInfo> {
-    answer(refuse_if_another_owns(&host, &call, &p.guid))?;
-    let (worker, guid) = (Arc::clone(&host), p.guid.clone());
+    look: impl FnOnce(&Machine, &str) -> Result<T> + Send + 'static,
+) -> Answer<T> {
+    if host.owner(&p.guid).is_some_and(|owner| owner.id != call.connection.id) {
+        let failure = Failure::new(ErrorKind::Busy, "attach to", &p.guid)
+            .because(std::io::Error::other("another connection owns it"));
+        return answer(Err(failure));
+    }
+    if host.is_awaited(&p.guid) {
+        let failure = Failure::new(ErrorKind::Busy, "attach to", &p.guid)
+            .because(std::io::Error::other("its owner lost the host before this one, and may come back"));
+        return answer(Err(failure));
+    }
+    let (worker, guid, owner) = (Arc::clone(&host), p.guid.clone(), call.connection.owner());
     let info = blocking(move || {
-        let info = worker.machine.info(&worker.machine.rootfs(&guid)?)?;
-        worker.machine.set_owned(&guid, true)?;
+        let info = look(&worker.machine, &guid)?;
+        worker.machine.set_owner(&guid, Some(owner))?;
         Ok(info)
     });
     let info = answer(info.await)?;
-    if !call.connection.own(&p.guid) {
-        answer(host.destroy(&p.guid).await)?;
-        return Err(cancelled());
-    }
+    give(&host, &call, &p.guid).await?;
     Ok(info)
 }
 
-pub(super) fn refuse_if_another_owns(host: &Host, call: &Call, guid: &str) -> Result<()> {
-    if host.owner(guid).is_some_and(|owner| owner.id != call.connection.id) {
-        return Err(Failure::new(ErrorKind::Busy, "attach to", guid)
-            .because(std::io::Error::other("another connection owns it")));
+/// A connection gets what was made or found for it. If the client went meanwhile, that is destroyed.
+pub(super) async fn give(host: &Arc<Host>, call: &Call, guid: &str) -> Answer<()> {
+    if call.connection.own(guid) {
+        return Ok(());
     }
-    Ok(())
+    answer(host.destroy(guid).await)?;
+    Err(cancelled())
 }
 
 async fn subscribe(host: Arc<Host>, call: Call, p: SubscribeParams) -> Answer<Empty> {
-    let mut events = host.listen();
+    let which = EventsParams { guid: p.guid.clone(), since: p.since };
+    let (past, mut events) = answer(blocking(move || host.listen(&which)).await)?;
     let connection = Arc::downgrade(&call.connection);
     tokio::spawn(async move {
+        for event in past {
+            let Some(connection) = connection.upgrade() else { return };
+            connection.notify("event", &event).await;
+        }
         loop {
             let event = match events.recv().await {
                 Ok(event) if p.guid.as_ref().is_none_or(|guid| *guid == event.guid) => event,
                 Ok(_) => continue,
                 Err(RecvError::Lagged(dropped)) => protocol::session::Event {
+                    id: 0,
                     time: crate::subcontainer::now(),
                     guid: p.guid.clone().unwrap_or_default(),
                     what: EventKind::Lagged { dropped: u32::try_from(dropped).unwrap_or(u32::MAX) },
@@ -303,5 +387,32 @@ async fn subscribe(host: Arc<Host>, call: Call, p: SubscribeParams) -> Answer<Em
             connection.notify("event", &event).await;
         }
     });
+    Ok(Empty {})
+}
+
+/// The longest name of what is looked after, and the longest reason, in bytes.
+const LONGEST_NAME: usize = 200;
+const LONGEST_MESSAGE: usize = 1000;
+
+/// `events.health`
+pub(super) async fn health(host: Arc<Host>, call: Call, p: HealthParams) -> Answer<Empty> {
+    let HealthParams { guid, name, status, mut message } = p;
+    let refuse = |kind, why: &'static str| {
+        let failure = Failure::new(kind, "tell of the health of", &guid);
+        answer(Err(failure.because(std::io::Error::other(why))))
+    };
+    if !(1..=LONGEST_NAME).contains(&name.len()) {
+        return refuse(ErrorKind::Invalid, "its name is not 1 to 200 bytes");
+    }
+    if host.owner(&guid).is_some_and(|owner| owner.id != call.connection.id) {
+        return refuse(ErrorKind::Busy, "another connection owns it");
+    }
+    let (worker, id) = (Arc::clone(&host), guid.clone());
+    answer(blocking(move || worker.machine.rootfs(&id).map(drop)).await)?;
+    if let Some(message) = &mut message {
+        let whole = (0..=LONGEST_MESSAGE.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(whole.unwrap_or_default());
+    }
+    host.emit(&guid, EventKind::Health { name, status, message });
     Ok(Empty {})
 }

@@ -1,42 +1,49 @@
-//! Processes for clients: launch, spawn, exec, and what can be done to them.
+//! Processes for clients: launch, spawn, and what can be done to them.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use images::Rootfs;
 use linux::signal::Signal;
+use protocol::ErrorKind;
+use protocol::logs::{LogBounds, LogDriver, LogStream};
 use protocol::process::{
-    ExecParams, ExecResult, KillParams, KillResult, LaunchParams, Outcome, ResizeParams, SpawnParams,
-    SpawnResult, Stdio, Streams, WaitParams, WaitResult,
+    KillParams, KillResult, LaunchParams, Outcome, ResizeParams, SignalParams, SpawnParams, SpawnResult,
+    Stdio, StopParams, StopResult, Streams, WaitParams, WaitResult,
 };
-use protocol::session::{EventKind, StreamKind};
+use protocol::session::{EndedBy, EventKind, StreamKind};
 use protocol::subcontainer::Empty;
-use protocol::{Data, ErrorKind};
 use rustix::io::Errno;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-use super::connection::{Answer, Call, answer, cancelled, object};
-use super::state::{Host, Running, blocking, lock, watched};
+use super::connection::{Answer, Call, answer, cancelled};
+use super::journal;
+use super::state::{Ending, Entry, Host, Running, blocking, watched};
 use crate::engine::cgroup::Group;
+use crate::engine::lock;
 use crate::engine::privileges::Privileges;
-use crate::engine::process::{self, Process};
+use crate::engine::process::Process;
+use crate::engine::settings::Settings;
 use crate::engine::terminal;
 use crate::engine::{dev_null, pipe};
 use crate::error::{Failure, Result};
-use crate::subcontainer::{Io, Launch, Launched, Started, check_guid};
-
-/// Bytes that `exec` keeps of each stream: two of them, in base64, fit into one line of the protocol.
-const MAX_BUFFER: u64 = 8 * 1024 * 1024;
+use crate::logs::Reader;
+use crate::logs::fifo::Fifo;
+use crate::logs::journal::Journal;
+use crate::subcontainer::{self as sub, Io, Launch, Launched, Started, Terms, check_guid};
 
 /// How long the streams of a process that was waited for stay where a client can attach to them, when nothing is in
 /// them any more.
 const LATE_ATTACH: Duration = Duration::from_secs(1);
 
+/// How long the start of a command that nobody can cancel may take.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The ends of a process's streams that the host keeps.
-type Ends = HashMap<StreamKind, Arc<OwnedFd>>;
+pub(super) type Ends = HashMap<StreamKind, Arc<OwnedFd>>;
 
 /// `subcontainer.launch`
 pub(super) async fn launch(host: Arc<Host>, _: Call, p: LaunchParams) -> Answer<SpawnResult> {
@@ -52,7 +59,7 @@ pub(super) async fn launch(host: Arc<Host>, _: Call, p: LaunchParams) -> Answer<
         let mut ended = ended.clone();
         let _told = ended.wait_for(Option::is_some).await;
     }
-    let launched = answer(launch_leader(&host, p).await)?;
+    let launched = answer(launch_leader(&host, p, false).await)?;
     let process = &launched.running.leader.process;
     let entry =
         host.add_process(&launched.guid, process.clone(), launched.outcome, launched.terminal, launched.ends);
@@ -67,33 +74,85 @@ struct NewLeader {
     running: Arc<Running>,
     outcome: watch::Receiver<Option<Outcome>>,
     terminal: Option<Arc<OwnedFd>>,
-    ends: Ends,
+    pub(super) ends: Ends,
 }
 
-async fn launch_leader(host: &Arc<Host>, p: LaunchParams) -> Result<NewLeader> {
-    let guid = p.guid.clone();
-    let worker = Arc::clone(host);
-    let (running, ends, terminal) = blocking(move || {
+/// `implicit`: an idle init that nobody has asked for, with what the leader before it had.
+async fn launch_leader(host: &Arc<Host>, p: LaunchParams, implicit: bool) -> Result<NewLeader> {
+    let (worker, guid) = (Arc::clone(host), p.guid.clone());
+    let Led { running, ends, terminal } = blocking(move || {
         let rootfs = worker.machine.rootfs(&p.guid)?;
-        let (io, mut ends) = streams(&p.streams)?;
-        let launch = Launch {
-            command: p.command.as_deref(),
-            init: p.init,
-            options: &p.options,
-            privileges: Privileges::plan(&p.privileges, p.shared_dev_sys, p.shared_run)?,
-            limits: p.limits,
-            network: p.network,
-            publish_proc: false,
-            stays: true,
-            io,
-        };
-        let Launched { leader, terminal, .. } = worker.machine.launch(&rootfs, &launch)?;
-        let terminal = keep_terminal(&mut ends, terminal);
-        Ok((worker.remember_leader(&p.guid, leader), ends, terminal))
+        lead(&worker, &rootfs, p, implicit)
     })
     .await?;
     let outcome = watch_new(host, &guid, &running);
     Ok(NewLeader { guid, running, outcome, terminal, ends })
+}
+
+/// What [`lead`] has started.
+pub(super) struct Led {
+    pub(super) running: Arc<Running>,
+    terminal: Option<Arc<OwnedFd>>,
+    pub(super) ends: Ends,
+}
+
+/// Starts a leader. Blocks. Nobody waits for its end yet, or tells of it.
+pub(super) fn lead(host: &Arc<Host>, rootfs: &Rootfs, p: LaunchParams, implicit: bool) -> Result<Led> {
+    let Streamed { io, mut ends, kept } = streams(host, &p.guid, &p.streams)?;
+    let before = if implicit { host.machine.terms_of_last(&p.guid)? } else { None };
+    let (terms, options) = match before {
+        Some(terms) => {
+            let options = terms.settings.options();
+            (terms, options)
+        }
+        None => {
+            let terms = Terms {
+                privileges: Privileges::plan(&p.privileges, p.shared_dev_sys, p.shared_run)?,
+                limits: p.limits,
+                network: p.network,
+                settings: Settings::of(&p.options),
+            };
+            (terms, p.options)
+        }
+    };
+    let launch = Launch {
+        command: p.command.as_deref(),
+        init: p.init,
+        options: &options,
+        privileges: terms.privileges,
+        limits: terms.limits,
+        network: terms.network,
+        publish_proc: false,
+        stays: true,
+        implicit,
+        io,
+    };
+    let Launched { leader, terminal, .. } = match host.machine.launch(rootfs, &launch) {
+        Ok(launched) => launched,
+        Err(failure) => return kept.abandon(failure),
+    };
+    kept.begin(host, &p.guid, leader.process.pid);
+    let terminal = keep_terminal(&mut ends, terminal);
+    Ok(Led { running: host.remember_leader(&p.guid, leader), ends, terminal })
+}
+
+/// Launches a leader that no client has a name for, and tells of its end.
+pub(super) async fn launch_unheard(
+    host: &Arc<Host>,
+    p: LaunchParams,
+) -> Result<watch::Receiver<Option<Outcome>>> {
+    let _one_at_a_time = host.launch_lock(&p.guid).lock().await;
+    Ok(launch_leader(host, p, false).await?.outcome)
+}
+
+/// As [`launch_unheard`], with the ends of its streams that are pipes.
+pub(super) async fn launch_piped(
+    host: &Arc<Host>,
+    p: LaunchParams,
+) -> Result<(Arc<Running>, watch::Receiver<Option<Outcome>>, HashMap<StreamKind, Arc<OwnedFd>>)> {
+    let _one_at_a_time = host.launch_lock(&p.guid).lock().await;
+    let launched = launch_leader(host, p, false).await?;
+    Ok((launched.running, launched.outcome, launched.ends))
 }
 
 /// Tells of a leader that was launched, and will tell of its end.
@@ -112,18 +171,22 @@ pub(super) async fn watch_leader(
     process: Process,
     sender: watch::Sender<Option<Outcome>>,
 ) {
-    let outcome = ended(&process).await;
+    let seen = ended(&process).await;
     host.forget_leader(&guid, process.pid);
-    let (worker, id, end) = (Arc::clone(&host), guid.clone(), outcome.clone());
-    if let Err(failure) = blocking(move || worker.machine.leader_ended(&id, process.pid, &end)).await {
-        tracing::error!("{}", failure.sentence());
-    }
-    host.emit(&guid, EventKind::Exited { outcome: outcome.clone() });
+    let (worker, id, end) = (Arc::clone(&host), guid.clone(), seen.clone());
+    let outcome = match blocking(move || worker.machine.leader_ended(&id, process.pid, end)).await {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            tracing::error!("{}", failure.sentence());
+            seen
+        }
+    };
+    host.emit_end(&guid, outcome.clone());
     sender.send_replace(Some(outcome));
 }
 
 /// The running leader; an idle init is launched when there is none and `launch` says so.
-async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Running>> {
+pub(super) async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Running>> {
     if let Some(running) = host.known_leader(guid) {
         return Ok(running);
     }
@@ -148,7 +211,7 @@ async fn leader(host: &Arc<Host>, guid: &str, launch: bool) -> Result<Arc<Runnin
             .because(std::io::Error::other("it is not running")));
     }
     let idle = LaunchParams { guid: guid.to_owned(), ..Default::default() };
-    let launched = launch_leader(host, idle).await?;
+    let launched = launch_leader(host, idle, true).await?;
     // It is set once, here.
     let _first = launched.running.implicit.set(launched.outcome);
     Ok(launched.running)
@@ -163,22 +226,21 @@ pub(super) async fn spawn(host: Arc<Host>, call: Call, p: SpawnParams) -> Answer
         let group = host.machine.command_group(&running.leader)?;
         let own = group.clone();
         let start = blocking(move || {
-            let (io, mut ends) = streams(&p.streams)?;
-            let Started { process, terminal, .. } =
-                start(&worker, &running, &p.command, &p.options, &io, own)?;
+            let Streamed { io, mut ends, kept } = streams(&worker, &p.guid, &p.streams)?;
+            let started = start(&worker, &running, &p.command, &p.options, &io, own);
+            let Started { process, terminal, .. } = match started {
+                Ok(started) => started,
+                Err(failure) => return kept.abandon(failure),
+            };
+            kept.begin(&worker, &p.guid, process.pid);
             let terminal = keep_terminal(&mut ends, terminal);
             Ok((process, ends, terminal))
         });
         let (started, _) = started_or_stopped(start, &group, call.cancelled()).await;
         let (process, ends, terminal) = started?;
-        let (sender, outcome) = watch::channel(None);
+        let outcome = watch_command(process.clone(), p.tree);
         let entry = host.add_process(&guid, process.clone(), outcome, terminal, ends);
-        let started = process.clone();
-        tokio::spawn(async move {
-            let outcome = ended(&started).await;
-            started.group.retire();
-            sender.send_replace(Some(outcome));
-        });
+        entry.tree.store(p.tree, Ordering::Relaxed);
         Ok((entry.id.clone(), process))
     };
     let (id, process): (String, Process) = answer(started.await)?;
@@ -191,89 +253,76 @@ pub(super) async fn spawn(host: Arc<Host>, call: Call, p: SpawnParams) -> Answer
     Ok(SpawnResult { process: id, pid: process.pid as u32 })
 }
 
-/// `subcontainer.exec`
-pub(super) async fn exec(host: Arc<Host>, call: Call, p: ExecParams) -> Answer<ExecResult> {
-    let limit = p.max_buffer.unwrap_or(MAX_BUFFER).min(MAX_BUFFER) as usize;
-    let grace = Duration::from_millis(p.grace.unwrap_or(0));
-    let time_limit = p.timeout.map(Duration::from_millis);
-    let input = match p.input.map(Data::into_bytes).transpose() {
-        Ok(input) => input,
-        Err(error) => {
-            return Err(object(&Failure::new(ErrorKind::Invalid, "read input", "").because(error)));
-        }
-    };
-    let running = answer(leader(&host, &p.guid, true).await)?;
-    let has_input = input.is_some();
-    let stop = async {
-        let limit = async {
-            match time_limit {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = call.cancelled() => None,
-            () = limit => Some(Outcome::Timeout),
-        }
-    };
-    let mut stop = std::pin::pin!(stop);
-    let group = answer(host.machine.command_group(&running.leader))?;
-    let (worker, command, options, own) = (Arc::clone(&host), p.command, p.options, group.clone());
+/// Starts a command that no client has a name for, in a container that runs, and tells of its end. Its streams are nobody's to
+/// attach to.
+pub(super) async fn spawn_unheard(
+    host: &Arc<Host>,
+    p: SpawnParams,
+) -> Result<(Process, watch::Receiver<Option<Outcome>>)> {
+    let running = leader(host, &p.guid, false).await?;
+    let group = host.machine.command_group(&running.leader)?;
+    let (worker, own, tree) = (Arc::clone(host), group.clone(), p.tree);
     let start = blocking(move || {
-        let wanted = |yes| if yes { Stdio::Pipe } else { Stdio::Null };
-        let wanted =
-            Streams { stdin: wanted(has_input), stdout: Stdio::Pipe, stderr: Stdio::Pipe, terminal: None };
-        let (io, ends) = streams(&wanted)?;
-        let Started { process, .. } = start(&worker, &running, &command, &options, &io, own)?;
-        Ok((process, ends))
+        let Streamed { io, kept, .. } = streams(&worker, &p.guid, &p.streams)?;
+        let process = match start(&worker, &running, &p.command, &p.options, &io, own) {
+            Ok(started) => started.process,
+            Err(failure) => return kept.abandon(failure),
+        };
+        kept.begin(&worker, &p.guid, process.pid);
+        Ok(process)
     });
-    let (started, stopped_early) = started_or_stopped(start, &group, &mut stop).await;
-    let (process, mut ends) = answer(started)?;
-    let mut end = |kind| ends.remove(&kind).and_then(Arc::into_inner);
-    let (stdin, stdout, stderr) = (end(StreamKind::Stdin), end(StreamKind::Stdout), end(StreamKind::Stderr));
-    let running = process.clone();
-    let work = async {
-        let ((stdout, stdout_truncated), (stderr, stderr_truncated), (), outcome) =
-            tokio::join!(collect(stdout, limit), collect(stderr, limit), feed(stdin, input), ended(&running));
-        ExecResult {
-            outcome,
-            stdout: Data::from(stdout),
-            stderr: Data::from(stderr),
-            stdout_truncated,
-            stderr_truncated,
+    let late = tokio::time::sleep(START_PATIENCE);
+    let (started, _) = started_or_stopped(start, &group, late).await;
+    let process = started?;
+    Ok((process.clone(), watch_command(process, tree)))
+}
+
+/// Will tell of a command's end. With `tree`, after that of all that it left running.
+fn watch_command(process: Process, tree: bool) -> watch::Receiver<Option<Outcome>> {
+    let (sender, outcome) = watch::channel(None);
+    tokio::spawn(async move {
+        let outcome = ended(&process).await;
+        if tree {
+            end_rest(process.group).await;
+        } else {
+            process.group.retire();
         }
+        sender.send_replace(Some(outcome));
+    });
+    outcome
+}
+
+/// A process that an earlier program of this process has started, by the name that its clients know.
+pub(super) fn go_on(
+    host: &Arc<Host>,
+    id: String,
+    guid: &str,
+    (pid, pidfd, group, tree): (i32, Arc<OwnedFd>, &str, bool),
+    terminal: Option<Arc<OwnedFd>>,
+    streams: Ends,
+) {
+    let Some(running) = host.known_leader(guid) else { return };
+    let (process, outcome) = if running.leader.process.pid == pid {
+        // It is set once, here.
+        let _first = running.process.set(id.clone());
+        (running.leader.process.clone(), running.ended.get().cloned())
+    } else {
+        let Some(group) = running.leader.command_group(group) else { return };
+        let process = Process { pid, pidfd, group, kills: None };
+        (process.clone(), Some(watch_command(process, tree)))
     };
-    let mut work = std::pin::pin!(work);
-    let stopped = match stopped_early {
-        Some(stopped) => stopped,
-        None => tokio::select! {
-            biased;
-            result = &mut work => {
-                process.group.retire();
-                return Ok(result);
-            }
-            stopped = &mut stop => stopped,
-        },
-    };
-    let terminator = tokio::spawn(end_tree(process.clone(), grace));
-    // Everything that could write is ended, so the output ends; unless a descriptor was handed to another command,
-    // which is not waited for.
-    let patience = grace + Duration::from_secs(5);
-    let result = tokio::time::timeout(patience, &mut work).await;
-    // It only fails when it panics.
-    let _panicked = terminator.await;
-    process.group.retire();
-    match (stopped, result) {
-        (None, _) => Err(cancelled()),
-        (Some(outcome), Ok(result)) => Ok(ExecResult { outcome, ..result }),
-        (Some(outcome), Err(_)) => Ok(ExecResult {
-            outcome,
-            stdout: Data::default(),
-            stderr: Data::default(),
-            stdout_truncated: true,
-            stderr_truncated: true,
-        }),
-    }
+    let Some(outcome) = outcome else { return };
+    let (streams, waited, tree) = (streams.into(), false.into(), tree.into());
+    host.add_named_process(Entry {
+        id,
+        guid: guid.to_owned(),
+        process,
+        outcome,
+        terminal,
+        streams,
+        waited,
+        tree,
+    });
 }
 
 /// `subcontainer.wait`
@@ -302,6 +351,9 @@ pub(super) fn kill(host: &Host, p: &KillParams) -> Result<KillResult> {
     let signal: Signal =
         name.parse().map_err(|error| Failure::new(ErrorKind::Invalid, "read signal", name).because(error))?;
     let entry = host.process(&p.process)?;
+    if host.known_leader(&entry.guid).is_some_and(|leader| leader.leader.process.pid == entry.process.pid) {
+        host.will_end(&entry.guid, Ending::Signal(signal.as_raw()));
+    }
     let fail = |errno| Failure::kernel(format!("send {signal} to process"), &p.process, errno);
     if !p.tree {
         // After its end is known the number could be another's, but the handle is not.
@@ -321,6 +373,40 @@ pub(super) fn kill(host: &Host, p: &KillParams) -> Result<KillResult> {
     Ok(KillResult { delivered })
 }
 
+/// `subcontainer.signal`
+pub(super) fn signal(host: &Host, p: &SignalParams) -> Result<KillResult> {
+    let signal: Signal = p
+        .signal
+        .parse()
+        .map_err(|error| Failure::new(ErrorKind::Invalid, "read signal", &p.signal).because(error))?;
+    let Some(leader) = host.machine.leader_of(&p.guid)? else { return Ok(KillResult { delivered: false }) };
+    host.will_end(&p.guid, Ending::Signal(signal.as_raw()));
+    let delivered = leader
+        .process
+        .signal(signal)
+        .map_err(|errno| Failure::kernel(format!("send {signal} to the leader of"), &p.guid, errno))?;
+    Ok(KillResult { delivered })
+}
+
+/// `subcontainer.stop`
+pub(super) async fn stop(host: Arc<Host>, _: Call, p: StopParams) -> Answer<StopResult> {
+    let worker = Arc::clone(&host);
+    let timeout = Duration::from_millis(p.timeout.unwrap_or(sub::STOP_PATIENCE));
+    let stopped = blocking(move || {
+        let Some(leader) = worker.machine.leader_of(&p.guid)? else {
+            return Ok(StopResult { outcome: None, killed: false });
+        };
+        let signal = sub::stop_signal(&leader, p.signal.as_deref())?;
+        worker.will_end(&p.guid, Ending::By(EndedBy::Stop));
+        let killed = worker.machine.stop(&leader, signal, timeout, || {
+            worker.will_end(&p.guid, Ending::By(EndedBy::StopTimeout));
+        })?;
+        let outcome = Some(worker.machine.ended_leader(&p.guid)?);
+        Ok(StopResult { outcome, killed })
+    });
+    answer(stopped.await)
+}
+
 /// `subcontainer.resize`
 pub(super) fn resize(host: &Host, p: &ResizeParams) -> Result<Empty> {
     let entry = host.process(&p.process)?;
@@ -334,7 +420,7 @@ pub(super) fn resize(host: &Host, p: &ResizeParams) -> Result<Empty> {
 }
 
 /// Starts a command in a group made for it.
-fn start(
+pub(super) fn start(
     host: &Host,
     running: &Running,
     command: &[String],
@@ -352,7 +438,7 @@ fn start(
 /// Awaits a start; when `stop` comes first, ends what is being started. A process is in its container's pid namespace
 /// before it runs its program, and something in there may have stopped it with SIGSTOP, which nobody can block: then
 /// the thread that starts it waits until it is ended.
-async fn started_or_stopped<T, S>(
+pub(super) async fn started_or_stopped<T, S>(
     start: impl Future<Output = Result<T>>,
     group: &Group,
     stop: impl Future<Output = S>,
@@ -373,30 +459,100 @@ async fn started_or_stopped<T, S>(
     }
 }
 
-/// What the process gets, and what we keep.
-fn streams(wanted: &Streams) -> Result<(Io, Ends)> {
+/// The streams of a process that is about to be started.
+pub(super) struct Streamed {
+    /// What it gets.
+    pub(super) io: Io,
+    /// What clients can attach to.
+    pub(super) ends: Ends,
+    kept: Kept,
+}
+
+/// Those of its streams that are kept.
+#[derive(Default)]
+struct Kept {
+    fifos: Vec<Fifo>,
+    bounds: Option<LogBounds>,
+}
+
+impl Kept {
+    /// The process runs.
+    fn begin(self, host: &Arc<Host>, guid: &str, pid: i32) {
+        let any = !self.fifos.is_empty();
+        for mut fifo in self.fifos {
+            fifo.is_of(pid as u32);
+            host.logs.keep(guid, fifo, self.bounds);
+        }
+        if any {
+            journal::begin(host, guid);
+        }
+    }
+
+    /// The process could not be started.
+    fn abandon<T>(self, failure: Failure) -> Result<T> {
+        self.fifos.into_iter().for_each(Fifo::remove);
+        Err(failure)
+    }
+}
+
+pub(super) fn streams(host: &Host, guid: &str, wanted: &Streams) -> Result<Streamed> {
+    let refuse = |why: &'static str| {
+        Err(Failure::new(ErrorKind::Invalid, "open streams of a process in", guid)
+            .because(std::io::Error::other(why)))
+    };
     let mut ends = Ends::new();
     let null = Arc::new(dev_null()?);
     let mut stdio = [Arc::clone(&null), Arc::clone(&null), Arc::clone(&null)];
-    if wanted.terminal.is_none() {
-        if wanted.stdin == Stdio::Pipe {
+    let mut kept = Kept { bounds: wanted.log.map(crate::logs::check).transpose()?, ..Kept::default() };
+    match (wanted.stdin, wanted.terminal) {
+        (Stdio::Log, _) => return refuse("standard input cannot be kept"),
+        (Stdio::Pipe, None) => {
             let (read, write) = pipe()?;
             stdio[0] = Arc::new(read);
             ends.insert(StreamKind::Stdin, Arc::new(write));
         }
-        if wanted.stdout == Stdio::Pipe {
-            let (read, write) = pipe()?;
-            stdio[1] = Arc::new(write);
-            ends.insert(StreamKind::Stdout, Arc::new(read));
+        _ => {}
+    }
+    if wanted.stdout == Stdio::Log && wanted.terminal.is_some() {
+        return refuse("what is written to a terminal cannot be kept");
+    }
+    if wanted.stdout == Stdio::Log || wanted.stderr == Stdio::Log {
+        host.logs.ready()?;
+        let driver = wanted.log_driver.unwrap_or(host.log_driver);
+        let before = crate::logs::journalled(host.machine.data_dir(), guid);
+        if driver == LogDriver::Journald {
+            Journal::open()?;
+        }
+        // The newest choice is that of all.
+        if (driver == LogDriver::Journald) != before.is_some() {
+            let data_dir = host.machine.data_dir();
+            let place = if before.is_none() { Some(Reader::end_of(data_dir, guid)?) } else { None };
+            crate::logs::set_journalled(data_dir, guid, place)?;
         }
     }
-    if wanted.stderr == Stdio::Pipe {
-        let (read, write) = pipe()?;
-        stdio[2] = Arc::new(write);
-        ends.insert(StreamKind::Stderr, Arc::new(read));
+    let mut outputs = vec![(2, wanted.stderr, StreamKind::Stderr, LogStream::Stderr)];
+    if wanted.terminal.is_none() {
+        outputs.push((1, wanted.stdout, StreamKind::Stdout, LogStream::Stdout));
     }
-    let stderr_apart = wanted.stderr == Stdio::Pipe;
-    Ok((Io { stdio, terminal: wanted.terminal, stderr_apart, own: true }, ends))
+    for (number, what, kind, stream) in outputs {
+        match what {
+            Stdio::Null => {}
+            Stdio::Pipe => {
+                let (read, write) = pipe()?;
+                stdio[number] = Arc::new(write);
+                ends.insert(kind, Arc::new(read));
+            }
+            Stdio::Log => match host.machine.keep_stream(guid, stream) {
+                Ok((fifo, end)) => {
+                    stdio[number] = Arc::new(end);
+                    kept.fifos.push(fifo);
+                }
+                Err(failure) => return kept.abandon(failure),
+            },
+        }
+    }
+    let stderr_apart = wanted.stderr != Stdio::Null;
+    Ok(Streamed { io: Io { stdio, terminal: wanted.terminal, stderr_apart, own: true }, ends, kept })
 }
 
 fn keep_terminal(ends: &mut Ends, terminal: Option<OwnedFd>) -> Option<Arc<OwnedFd>> {
@@ -406,7 +562,7 @@ fn keep_terminal(ends: &mut Ends, terminal: Option<OwnedFd>) -> Option<Arc<Owned
 }
 
 /// Waits for a process and reaps it. One that is not our child is only watched.
-async fn ended(process: &Process) -> Outcome {
+pub(super) async fn ended(process: &Process) -> Outcome {
     let Ok(pidfd) = watched(Arc::clone(&process.pidfd), tokio::io::Interest::READABLE) else {
         return Outcome::Unknown;
     };
@@ -418,7 +574,8 @@ async fn ended(process: &Process) -> Outcome {
                 if let Ok(guard) = pidfd.readable().await {
                     drop(guard);
                 }
-                return linux::pidfd::exit_info(&process.pidfd).map_or(Outcome::Unknown, process::outcome);
+                let foreign = process.clone();
+                return blocking(move || Ok(foreign.foreign_end())).await.unwrap_or(Outcome::Unknown);
             }
             Err(_) => return Outcome::Unknown,
         }
@@ -430,7 +587,7 @@ async fn ended(process: &Process) -> Outcome {
 }
 
 /// Ends a command and all it started: kindly first, if there is time.
-async fn end_tree(process: Process, grace: Duration) {
+pub(super) async fn end_tree(process: Process, grace: Duration) {
     if !grace.is_zero() && signal_tree(&process, Signal::TERM) {
         let deadline = tokio::time::Instant::now() + grace;
         while tokio::time::Instant::now() < deadline {
@@ -444,6 +601,13 @@ async fn end_tree(process: Process, grace: Duration) {
     let _gone = process.group.kill();
 }
 
+/// Ends what a command has left running. Its end is told afterwards: whoever hears of it finds nothing of it.
+async fn end_rest(group: Group) {
+    if let Err(failure) = blocking(move || group.destroy()).await {
+        tracing::error!("{}", failure.sentence());
+    }
+}
+
 /// A signal to each process of a tree. Whether any got it.
 fn signal_tree(process: &Process, signal: Signal) -> bool {
     let mut delivered = false;
@@ -454,30 +618,4 @@ fn signal_tree(process: &Process, signal: Signal) -> bool {
         }
     }
     delivered
-}
-
-/// Reads to the end, keeps the first `limit` bytes, and says whether there were more.
-async fn collect(from: Option<OwnedFd>, limit: usize) -> (Vec<u8>, bool) {
-    let Some(Ok(mut from)) = from.map(pipe::Receiver::from_owned_fd) else { return (Vec::new(), false) };
-    let mut kept = Vec::new();
-    let mut truncated = false;
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        match from.read(&mut buffer).await {
-            Ok(0) | Err(_) => return (kept, truncated),
-            Ok(n) => {
-                let room = (limit - kept.len()).min(n);
-                kept.extend_from_slice(&buffer[..room]);
-                truncated |= room < n;
-            }
-        }
-    }
-}
-
-/// Writes all, or until nobody reads, and closes.
-async fn feed(to: Option<OwnedFd>, input: Option<Vec<u8>>) {
-    let (Some(to), Some(input)) = (to, input) else { return };
-    let Ok(mut to) = pipe::Sender::from_owned_fd(to) else { return };
-    // A command may end without reading its input.
-    let _unread = to.write_all(&input).await;
 }

@@ -9,8 +9,8 @@ use protocol::sandbox::{CreateSandboxParams, SandboxInfo};
 use protocol::session::EventKind;
 use protocol::subcontainer::{Empty, GuidParams};
 
-use super::connection::{Answer, Call, answer, cancelled};
-use super::methods::{detach, refuse_if_another_owns};
+use super::connection::{Answer, Call, answer};
+use super::methods::{detach, give, take_over};
 use super::run::watch_new;
 use super::state::{Host, blocking};
 use crate::error::Result;
@@ -19,17 +19,17 @@ use crate::subcontainer::Launched;
 /// `sandbox.create`
 pub(super) async fn create(host: Arc<Host>, call: Call, p: CreateSandboxParams) -> Answer<SandboxInfo> {
     let (worker, detached) = (Arc::clone(&host), p.detached);
+    let owner = (!detached).then(|| call.connection.owner());
     let created = blocking(move || {
-        let CreateSandboxParams { image_id, name, throwaway, detached, settings } = p;
+        let CreateSandboxParams { image_id, name, throwaway, settings, .. } = p;
         let machine = &worker.machine;
-        let rootfs = machine.create_sandbox(image_id.as_deref(), name, throwaway, settings, !detached)?;
+        let rootfs =
+            machine.create_sandbox(image_id.as_deref(), name, throwaway, settings, owner.as_ref())?;
         Ok((rootfs.guid().to_owned(), rootfs.image().map(|image| image.to_string())))
     });
     let (guid, image_id) = answer(created.await)?;
-    if !detached && !call.connection.own(&guid) {
-        // The client went while it was made.
-        answer(host.destroy(&guid).await)?;
-        return Err(cancelled());
+    if !detached {
+        give(&host, &call, &guid).await?;
     }
     host.emit(&guid, EventKind::Created { image_id: image_id.unwrap_or_default() });
     let started = begin(&host, &guid).await;
@@ -60,33 +60,24 @@ async fn begin(host: &Arc<Host>, guid: &str) -> Result<SandboxInfo> {
     info
 }
 
+async fn must_be_one(host: &Arc<Host>, guid: &str) -> Result<()> {
+    let (worker, id) = (Arc::clone(host), guid.to_owned());
+    blocking(move || worker.machine.sandbox(&id).map(drop)).await
+}
+
 /// `sandbox.destroy`
 pub(super) async fn destroy(host: Arc<Host>, _: Call, p: GuidParams) -> Answer<Empty> {
-    let (worker, id) = (Arc::clone(&host), p.guid.clone());
-    answer(blocking(move || worker.machine.sandbox(&id).map(drop)).await)?;
+    answer(must_be_one(&host, &p.guid).await)?;
     answer(host.destroy(&p.guid).await.map(|()| Empty {}))
 }
 
 /// `sandbox.detach`
 pub(super) async fn give_away(host: Arc<Host>, _: Call, p: GuidParams) -> Answer<Empty> {
-    let (worker, id) = (Arc::clone(&host), p.guid.clone());
-    answer(blocking(move || worker.machine.sandbox(&id).map(drop)).await)?;
+    answer(must_be_one(&host, &p.guid).await)?;
     answer(detach(&host, p).await)
 }
 
 /// `sandbox.attach`
 pub(super) async fn attach(host: Arc<Host>, call: Call, p: GuidParams) -> Answer<SandboxInfo> {
-    answer(refuse_if_another_owns(&host, &call, &p.guid))?;
-    let (worker, guid) = (Arc::clone(&host), p.guid.clone());
-    let info = blocking(move || {
-        let info = worker.machine.sandbox_info(&worker.machine.sandbox(&guid)?)?;
-        worker.machine.set_owned(&guid, true)?;
-        Ok(info)
-    });
-    let info = answer(info.await)?;
-    if !call.connection.own(&p.guid) {
-        answer(host.destroy(&p.guid).await)?;
-        return Err(cancelled());
-    }
-    Ok(info)
+    take_over(host, call, p, |machine, guid| machine.sandbox_info(&machine.sandbox(guid)?)).await
 }

@@ -11,6 +11,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
 use super::state::{Entry, Host, watched};
 
@@ -23,6 +24,8 @@ enum End {
     Stream,
     /// The client's side: another one may attach.
     Client,
+    /// Neither: it goes on in another program.
+    Rest,
 }
 
 /// Carries bytes until one side ends. `buffered` came with the request that attached.
@@ -31,7 +34,7 @@ pub(super) async fn relay(
     entry: &Entry,
     kind: StreamKind,
     end: Arc<OwnedFd>,
-    stream: UnixStream,
+    mut stream: UnixStream,
     buffered: Vec<u8>,
 ) {
     let fd = end.as_fd();
@@ -45,20 +48,44 @@ pub(super) async fn relay(
     let interest = if kind == StreamKind::Stdin { Interest::WRITABLE } else { Interest::READABLE };
     let interest =
         if kind == StreamKind::Terminal { Interest::READABLE | Interest::WRITABLE } else { interest };
+    host.replacing.relay_begins();
+    let mut rest = host.replacing.rest();
     let result = match watched(Arc::clone(&end), interest) {
         Err(_) => End::Stream,
         Ok(pipe) => match kind {
-            StreamKind::Stdout | StreamKind::Stderr => output(&pipe, &stream).await,
-            StreamKind::Stdin => input(&pipe, &stream, &buffered).await,
-            StreamKind::Terminal => terminal(&pipe, stream, &buffered).await,
+            // What is spliced is on one side or on the other.
+            StreamKind::Stdout | StreamKind::Stderr => tokio::select! {
+                end = output(&pipe, &stream) => end,
+                () = at_rest(&mut rest) => End::Rest,
+            },
+            StreamKind::Stdin => {
+                if write_all(&pipe, &buffered).await {
+                    tokio::select! {
+                        end = input(&pipe, &stream) => end,
+                        () = at_rest(&mut rest) => End::Rest,
+                    }
+                } else {
+                    End::Stream
+                }
+            }
+            StreamKind::Terminal => terminal(&pipe, &mut stream, &buffered, &rest).await,
         },
     };
     match result {
+        End::Rest => host.replacing.rests(entry, kind, end, stream),
         End::Stream => drop(end),
         End::Client if kind == StreamKind::Stdin => drop(end),
         End::Client => entry.return_stream(kind, end),
     }
+    host.replacing.relay_ends();
     host.settle(entry, false);
+}
+
+/// Ends when streams are to rest: another program takes this one's place.
+async fn at_rest(rest: &mut watch::Receiver<bool>) {
+    if rest.wait_for(|rest| *rest).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 type Pipe = AsyncFd<Arc<OwnedFd>>;
@@ -93,10 +120,7 @@ async fn output(pipe: &Pipe, stream: &UnixStream) -> End {
     }
 }
 
-async fn input(pipe: &Pipe, stream: &UnixStream, buffered: &[u8]) -> End {
-    if !write_all(pipe, buffered).await {
-        return End::Stream;
-    }
+async fn input(pipe: &Pipe, stream: &UnixStream) -> End {
     loop {
         match move_some(stream.as_fd(), pipe.as_fd()) {
             // The client shut its writing half down: end of file.
@@ -149,8 +173,15 @@ async fn write_all(pipe: &Pipe, mut rest: &[u8]) -> bool {
     true
 }
 
-async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
-    let (mut from_client, mut to_client) = stream.into_split();
+async fn terminal(
+    pipe: &Pipe,
+    stream: &mut UnixStream,
+    buffered: &[u8],
+    rest: &watch::Receiver<bool>,
+) -> End {
+    let (mut from_client, mut to_client) = stream.split();
+    // It rests where nothing is in a buffer here.
+    let (mut typed_rests, mut shown_rests) = (rest.clone(), rest.clone());
     let typed = async {
         let mut buffer = buffered.to_vec();
         loop {
@@ -158,7 +189,11 @@ async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
                 return End::Stream;
             }
             buffer.resize(16 * 1024, 0);
-            match from_client.read(&mut buffer).await {
+            let read = tokio::select! {
+                read = from_client.read(&mut buffer) => read,
+                () = at_rest(&mut typed_rests) => return End::Rest,
+            };
+            match read {
                 Ok(n @ 1..) => buffer.truncate(n),
                 Ok(0) => {
                     // It may still want to read.
@@ -175,7 +210,11 @@ async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
         let mut buffer = [0; 16 * 1024];
         loop {
             // What is read from a terminal is gone from it: not before somebody is there to take it.
-            if to_client.writable().await.is_err() || hung_up(to_client.as_ref()) {
+            let writable = tokio::select! {
+                writable = to_client.writable() => writable,
+                () = at_rest(&mut shown_rests) => return End::Rest,
+            };
+            if writable.is_err() || hung_up(to_client.as_ref()) {
                 return End::Client;
             }
             match rustix::io::read(pipe.as_fd(), &mut buffer) {
@@ -185,24 +224,36 @@ async fn terminal(pipe: &Pipe, stream: UnixStream, buffered: &[u8]) -> End {
                         return End::Client;
                     }
                 }
-                Err(Errno::AGAIN) => match pipe.readable().await {
-                    Ok(mut ready) => {
-                        if !readable_now(pipe.as_fd()) {
-                            ready.clear_ready();
+                Err(Errno::AGAIN) => {
+                    let ready = tokio::select! {
+                        ready = pipe.readable() => ready,
+                        () = at_rest(&mut shown_rests) => return End::Rest,
+                    };
+                    match ready {
+                        Ok(mut ready) => {
+                            if !readable_now(pipe.as_fd()) {
+                                ready.clear_ready();
+                            }
                         }
+                        Err(_) => return End::Stream,
                     }
-                    Err(_) => return End::Stream,
-                },
+                }
                 Err(Errno::INTR) => {}
                 // EIO: nobody has the other end open any more.
                 Err(_) => return End::Stream,
             }
         }
     };
-    tokio::select! {
+    let (mut typed, mut shown) = (std::pin::pin!(typed), std::pin::pin!(shown));
+    let (first, was_typed) = tokio::select! {
         biased;
-        end = typed => end,
-        end = shown => end,
+        end = &mut typed => (end, true),
+        end = &mut shown => (end, false),
+    };
+    match (first, was_typed) {
+        (End::Rest, true) => shown.await,
+        (End::Rest, false) => typed.await,
+        (end, _) => end,
     }
 }
 
@@ -255,17 +306,19 @@ async fn client_gone(stream: &UnixStream) {
             return;
         }
         match stream.try_read(&mut buffer) {
-            Ok(0) => {
-                // Only its writing half may be shut.
-                while !hung_up(stream) {
-                    tokio::time::sleep(HANG_UP).await;
-                }
-                return;
-            }
+            // Only its writing half may be shut.
+            Ok(0) => return hang_up(stream).await,
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => return,
         }
+    }
+}
+
+/// Ends when the client, which has shut its writing half down, has closed the other one, too.
+pub(super) async fn hang_up(stream: &UnixStream) {
+    while !hung_up(stream) {
+        tokio::time::sleep(HANG_UP).await;
     }
 }
 

@@ -34,23 +34,49 @@ pub(super) struct Cli {
     /// How messages in that file look
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: Format,
-    /// Accepted for compatibility
+    /// Say more
     #[arg(long, global = true)]
     pub(super) debug: bool,
     /// Let systemd make the control groups
     #[arg(long, global = true)]
     pub(super) systemd_cgroup: bool,
+    /// Who makes the control groups
+    #[arg(long, global = true, value_name = "WHO", default_value = "cgroupfs")]
+    pub(super) cgroup_manager: Manager,
+    /// Accepted for compatibility
+    #[arg(long, global = true, value_name = "LEVEL", hide = true)]
+    pub(super) log_level: Option<String>,
     /// Accepted for compatibility
     #[arg(long = "rootless", id = "privilege", value_name = "BOOL", num_args = 0..=1, require_equals = true, hide = true)]
     pub(super) rootless: Option<String>,
-    /// Accepted for compatibility
-    #[arg(long, global = true, value_name = "PATH", hide = true)]
+    /// The program that checkpoints and restores [default: criu, in PATH]
+    #[arg(long, global = true, value_name = "PATH")]
     pub(super) criu: Option<PathBuf>,
     /// Print the version
     #[arg(short = 'v', long, action = clap::ArgAction::Version)]
     pub(super) version: (),
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+/// Who makes control groups.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum, serde::Deserialize, serde::Serialize,
+)]
+pub(super) enum Manager {
+    /// We do, in the file system
+    #[default]
+    Cgroupfs,
+    /// systemd does
+    Systemd,
+    /// Nobody: the container stays where its engine is
+    Disabled,
+}
+
+impl Cli {
+    pub(super) fn manager(&self) -> Manager {
+        if self.systemd_cgroup { Manager::Systemd } else { self.cgroup_manager }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +135,10 @@ pub(super) enum Command {
         interval: String,
         id: String,
     },
+    /// Write the processes of a container to files, by criu, and take it away
+    Checkpoint(Box<Checkpoint>),
+    /// Make a container of the files of a checkpoint
+    Restore(Box<Restore>),
     /// Print what this program can do as JSON
     Features,
     /// Write a config.json to begin with
@@ -134,6 +164,9 @@ pub(super) struct Create {
     /// The directory with config.json [default: here]
     #[arg(short, long, value_name = "DIR")]
     pub(super) bundle: Option<PathBuf>,
+    /// Its configuration, beneath that [default: config.json]
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     /// A socket that gets the master of the container's terminal
     #[arg(long, value_name = "PATH")]
     pub(super) console_socket: Option<PathBuf>,
@@ -238,6 +271,110 @@ pub(super) struct Exec {
     /// The command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) command: Vec<String>,
+}
+
+// What criu is told in both directions. Each is an option of its own by that name: criu(8).
+// No documentation: clap would show it in place of the command's own.
+#[derive(Args, Debug)]
+pub(super) struct Criu {
+    /// Where the files of the checkpoint are [default: checkpoint]
+    #[arg(long, value_name = "DIR", default_value = "checkpoint", hide_default_value = true)]
+    pub(super) image_path: PathBuf,
+    /// Where criu writes its log [default: the same]
+    #[arg(long, value_name = "DIR")]
+    pub(super) work_path: Option<PathBuf>,
+    /// Keep TCP connections, whose other ends must be there afterwards
+    #[arg(long)]
+    pub(super) tcp_established: bool,
+    /// Let Unix sockets be connected with others outside, which they are not afterwards
+    #[arg(long)]
+    pub(super) ext_unix_sk: bool,
+    /// It was started from a shell, whose terminal it has
+    #[arg(long)]
+    pub(super) shell_job: bool,
+    /// Keep locks on files
+    #[arg(long)]
+    pub(super) file_locks: bool,
+    /// How control groups beneath the container's are taken along
+    #[arg(long, value_name = "MODE")]
+    pub(super) manage_cgroups_mode: Option<GroupsMode>,
+    /// Namespaces that are made and left as they are then (`network` always is)
+    #[arg(long, value_name = "TYPE", value_parser = ["network"])]
+    pub(super) empty_ns: Vec<String>,
+    /// Each page of memory only once
+    #[arg(long)]
+    pub(super) auto_dedup: bool,
+    /// Memory is fetched when it is used
+    #[arg(long)]
+    pub(super) lazy_pages: bool,
+}
+
+/// criu's `--manage-cgroups`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum GroupsMode {
+    Ignore = 0,
+    Soft = 3,
+    Full = 4,
+    Strict = 5,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Checkpoint {
+    #[command(flatten)]
+    pub(super) criu: Criu,
+    /// Let it run on
+    #[arg(long)]
+    pub(super) leave_running: bool,
+    /// Only its memory, as a base for a later one; it runs on
+    #[arg(long)]
+    pub(super) pre_dump: bool,
+    /// A checkpoint that this one says the differences to, relative to its own files
+    #[arg(long, value_name = "DIR")]
+    pub(super) parent_path: Option<PathBuf>,
+    /// Leave TCP connections out that are being made
+    #[arg(long)]
+    pub(super) tcp_skip_in_flight: bool,
+    /// Give files that have no name any more one
+    #[arg(long)]
+    pub(super) link_remap: bool,
+    /// Send memory to criu there
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) page_server: Option<String>,
+    /// A descriptor that gets a zero byte once memory can be fetched (--lazy-pages)
+    #[arg(long, value_name = "N")]
+    pub(super) status_fd: Option<i32>,
+    pub(super) id: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    pub(super) criu: Criu,
+    /// The directory with config.json [default: here]
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) bundle: Option<PathBuf>,
+    /// A socket that gets the master of the container's terminal
+    #[arg(long, value_name = "PATH")]
+    pub(super) console_socket: Option<PathBuf>,
+    /// A file that gets the id of the container's process
+    #[arg(long, value_name = "FILE")]
+    pub(super) pid_file: Option<PathBuf>,
+    /// Do not wait for its end
+    #[arg(short, long)]
+    pub(super) detach: bool,
+    /// Another profile than before, TYPE:NAME
+    #[arg(long, value_name = "PROFILE")]
+    pub(super) lsm_profile: Option<String>,
+    /// Another context of mounts than before
+    #[arg(long, value_name = "CONTEXT")]
+    pub(super) lsm_mount_context: Option<String>,
+    /// Accepted for compatibility
+    #[arg(long)]
+    pub(super) no_subreaper: bool,
+    /// Accepted for compatibility
+    #[arg(long)]
+    pub(super) no_pivot: bool,
+    pub(super) id: String,
 }
 
 #[derive(Args, Debug)]

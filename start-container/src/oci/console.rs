@@ -104,7 +104,7 @@ fn number(slave: BorrowedFd<'_>) -> Result<u32> {
 }
 
 /// Our own, given to the process's user, so that `/dev/stdout` can be opened.
-fn own(process: &Process, spec: &Spec) -> Result<[Arc<OwnedFd>; 3]> {
+pub(super) fn own(process: &Process, spec: &Spec) -> Result<[Arc<OwnedFd>; 3]> {
     let owner = owner(process, spec);
     let null = rustix::fs::stat("/dev/null").map(|stat| stat.st_rdev).unwrap_or(0);
     let copy = |fd: BorrowedFd<'_>| -> Result<Arc<OwnedFd>> {

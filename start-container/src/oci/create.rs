@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cgroups::oci::{Groups, Hierarchies};
 use linux::signalfd::SignalFd;
 use linux::spawn::apart::{self, Word};
-use linux::spawn::{FailedStep, SpawnError};
+use linux::spawn::{FailedStep, Op, SpawnError};
 use oci_spec::runtime::{Linux, Process, Spec};
 use protocol::ErrorKind;
 use rustix::fs::{Mode, OFlags};
@@ -20,23 +20,26 @@ use super::config::{self, invalid};
 use super::console::{self, Streams};
 use super::exec::Joined;
 use super::log::{self, Log};
-use super::record::{Container, ProcessRecord, Record, Status};
-use super::{Context, agent, args, foreground, groups, hooks, manage, start};
+use super::record::{Container, Record, Status};
+use super::resctrl::Class;
+use super::{Context, agent, args, foreground, groups, hooks, manage, resctrl, start};
 use crate::engine::compile::bundle::{self, Bundle, HOOKS};
 use crate::engine::compile::mounts::{GroupView, V1View};
 use crate::engine::compile::namespaces::Namespaces;
 use crate::engine::guard::Init;
-use crate::engine::{dev_null, user};
+use crate::engine::{compile, dev_null, user};
 use crate::error::{Failure, Result};
-use crate::subcontainer::state::start_time;
 
 /// What a bundle asks for, read and checked: nothing is made yet.
-struct Planned {
-    spec: Spec,
-    directory: PathBuf,
-    rootfs: PathBuf,
+pub(super) struct Planned {
+    pub(super) spec: Spec,
+    pub(super) directory: PathBuf,
+    pub(super) rootfs: PathBuf,
     filter: Option<Program>,
-    cgroup: PathBuf,
+    pub(super) cgroup: PathBuf,
+    pub(super) class: Option<Class>,
+    /// HOME was added.
+    home: bool,
 }
 
 /// A container whose process is there and waits.
@@ -73,7 +76,7 @@ pub(super) fn run(context: &Context<'_>, args: &args::Run) -> Result<u8> {
         Ok(None) => Ok(0),
         Ok(Some(code)) => {
             if !args.keep {
-                manage::take_away(context, container)?;
+                manage::take_away_unless_gone(context, container)?;
             }
             Ok(code)
         }
@@ -95,7 +98,7 @@ fn run_to_its_end(
     start::inside(container, init)?;
     made.child.answer().map_err(|errno| Failure::kernel("start", "container process", errno))?;
     loop {
-        match made.child.listen().map_err(not_started)? {
+        match made.child.listen().map_err(not_become)? {
             Word::Silence => break,
             Word::Listener(number) => {
                 let process = made.child.process.pidfd.as_fd();
@@ -108,12 +111,18 @@ fn run_to_its_end(
     start::after(container)?;
     let Some(signals) = signals else { return Ok(None) };
     let own = args.create.console_socket.is_none();
+    container.unlock()?;
     let code = foreground::wait(made.child.into_process(), made.master.filter(|_| own), &signals)?;
     Ok(Some(code))
 }
 
-fn plan(context: &Context<'_>, args: &args::Create) -> Result<Planned> {
+pub(super) fn plan(context: &Context<'_>, args: &args::Create) -> Result<Planned> {
     context.root.place(&args.id)?;
+    if !rustix::process::geteuid().is_root() {
+        let why = "this needs root: groups, devices and mounts of a container are made by its rights, which a user has \
+            not in a namespace of his own either";
+        return Err(Failure::new(ErrorKind::Invalid, why, ""));
+    }
     let directory = match &args.bundle {
         Some(path) => path.canonicalize(),
         None => std::env::current_dir(),
@@ -122,7 +131,7 @@ fn plan(context: &Context<'_>, args: &args::Create) -> Result<Planned> {
         let path = args.bundle.as_deref().unwrap_or(Path::new("."));
         Failure::new(ErrorKind::NotFound, "open bundle", path.display()).because(error)
     })?;
-    let mut spec = config::read(&directory, context.log)?;
+    let mut spec = config::read(&directory, args.config.as_deref(), context.log)?;
     hooks::check_all(&spec)?;
     let root = spec.root().as_ref().map(|root| root.path().clone()).unwrap_or_default();
     let rootfs = directory.join(&root);
@@ -130,23 +139,25 @@ fn plan(context: &Context<'_>, args: &args::Create) -> Result<Planned> {
         .canonicalize()
         .map_err(|error| invalid("root.path", &rootfs.display().to_string()).because(error))?;
     let filter = filter(&mut spec, context.log)?;
-    let cgroup = groups::path(&spec, &args.id, context.systemd)?;
+    let cgroup = groups::path(&spec, &args.id, context.manager)?;
+    let class = resctrl::class(&spec, &args.id)?;
+    let mut home = false;
     if let Some(process) = spec.process_mut() {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(&rootfs, flags, Mode::empty())
             .map_err(|errno| Failure::kernel("open root.path", rootfs.display(), errno))?;
-        add_home(process, handle.as_fd())?;
+        home = add_home(process, handle.as_fd())?;
         if let Some(count) = activated().filter(|count| *count > 0) {
             let mut env = process.env().clone().unwrap_or_default();
             env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
             process.set_env(Some(env));
         }
     }
-    Ok(Planned { spec, directory, rootfs, filter, cgroup })
+    Ok(Planned { spec, directory, rootfs, filter, cgroup, class, home })
 }
 
 impl Planned {
-    fn process(&self) -> Result<&Process> {
+    pub(super) fn process(&self) -> Result<&Process> {
         self.spec.process().as_ref().ok_or_else(|| invalid("process", "missing"))
     }
 }
@@ -176,17 +187,19 @@ pub(super) fn filter(spec: &mut Spec, log: &Log) -> Result<Option<Program>> {
 }
 
 /// HOME, where it is not said: what the container's own passwd says.
-pub(super) fn add_home(process: &mut Process, root: std::os::fd::BorrowedFd<'_>) -> Result<()> {
-    if process.env().iter().flatten().any(|entry| entry.starts_with("HOME=")) {
-        return Ok(());
+/// Returns whether it has.
+pub(super) fn add_home(process: &mut Process, root: std::os::fd::BorrowedFd<'_>) -> Result<bool> {
+    if process.env().iter().flatten().any(|entry| entry.len() > 5 && entry.starts_with("HOME=")) {
+        return Ok(false);
     }
     // A passwd that cannot be read says nothing.
     let home =
         user::look_up(root, &process.user().uid().to_string()).map_or_else(|_| "/".into(), |user| user.home);
     let mut env = process.env().clone().unwrap_or_default();
+    env.retain(|entry| entry != "HOME=");
     env.push(format!("HOME={home}"));
     process.set_env(Some(env));
-    Ok(())
+    Ok(true)
 }
 
 /// How many descriptors systemd's socket activation has left us with.
@@ -198,16 +211,24 @@ fn activated() -> Option<u32> {
 pub(super) fn preserved(count: u32) -> Result<Vec<Arc<OwnedFd>>> {
     let listen = activated().unwrap_or(0);
     let all = 3..3 + count.saturating_add(listen).min(1 << 16);
-    let copy = |number: u32| {
-        linux::process::inherited(number)
-            .map(Arc::new)
-            .map_err(|errno| Failure::kernel("preserve descriptor", number, errno))
-    };
-    all.map(copy).collect()
+    let mut kept = Vec::new();
+    for number in all {
+        match linux::process::inherited(number) {
+            Ok(descriptor) => kept.push(Arc::new(descriptor)),
+            // Said by an environment that somebody passed on without them.
+            Err(Errno::BADF) if number >= 3 + count => break,
+            Err(errno) => return Err(Failure::kernel("preserve descriptor", number, errno)),
+        }
+    }
+    Ok(kept)
 }
 
-fn record(context: &Context<'_>, args: &args::Create, plan: &Planned) -> Result<Container> {
-    let hierarchies = groups::hierarchies()?;
+pub(super) fn record(context: &Context<'_>, args: &args::Create, plan: &Planned) -> Result<Container> {
+    let hierarchies = groups::hierarchies(context.manager)?;
+    let made = groups::would_make(&hierarchies, context.manager, &plan.cgroup).or_else(|failure| {
+        // Its own groups: another container has the name.
+        context.root.check_free(&args.id).and(Err(failure))
+    })?;
     context.root.make(Record {
         id: args.id.clone(),
         bundle: plan.directory.clone(),
@@ -215,8 +236,11 @@ fn record(context: &Context<'_>, args: &args::Create, plan: &Planned) -> Result<
         created: log::now(),
         owner: rustix::process::getuid().as_raw(),
         process: None,
+        home: plan.home,
+        manager: context.manager,
         cgroup: plan.cgroup.clone(),
-        made: hierarchies.would_make(&plan.cgroup),
+        made,
+        resctrl: plan.class.as_ref().map(Class::own).unwrap_or_default(),
         spec: plan.spec.clone(),
     })
 }
@@ -236,13 +260,18 @@ fn build<T>(
     let none = Linux::default();
     let linux = plan.spec.linux().as_ref().unwrap_or(&none);
     let process = plan.process()?;
-    let hierarchies = groups::hierarchies()?;
-    let own = Groups::create(&hierarchies, &plan.cgroup).map_err(Failure::from)?;
+    let hierarchies = groups::hierarchies(container.record.manager)?;
     let resources =
         plan.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-    own.apply(&resources, false).map_err(Failure::from)?;
+    // Where this fails we end, and a scope without us is systemd's to take away.
+    let visit = groups::visit(&container.record, &resources)?;
+    let own = groups::make(&container.record, &hierarchies, &resources)?;
+    plan.class.as_ref().map_or(Ok(()), Class::make)?;
     let namespaces = Namespaces::open(linux)?;
     let Streams { stdio, master, terminal } = console::of_container(&plan.spec, process)?;
+    if let (Some(master), None) = (&master, &args.console_socket) {
+        foreground::plain_lines(master)?;
+    }
     let listener = if leaves { Some(Arc::new(container.listener()?)) } else { None };
     // A user of another namespace may not be born in a group of ours: it goes there by itself.
     let unified = namespaces.user.is_some();
@@ -250,12 +279,13 @@ fn build<T>(
     let cgroup = own.cgroup2().filter(|_| !unified).map(|dir| dir.try_clone_to_owned()).transpose();
     let cgroup =
         cgroup.map_err(|error| Failure::new(ErrorKind::Kernel, "open", "control group").because(error))?;
-    let has_hooks = ["prestart", "createRuntime", "createContainer"]
-        .iter()
-        .any(|point| !hooks::of(&plan.spec, point).is_empty());
+    let hooked = |point: &&str| !hooks::of(&plan.spec, point).is_empty();
+    let waits = ["prestart", "createRuntime", "createContainer"].iter().any(hooked)
+        || !config::net_devices(linux).is_empty();
     let compiled = bundle::compile(Bundle {
         spec: &plan.spec,
         directory: &plan.directory,
+        own: container.directory(),
         rootfs: &plan.rootfs,
         namespaces: &namespaces,
         joins,
@@ -263,7 +293,7 @@ fn build<T>(
         groups: &view(&hierarchies, &own),
         filter: plan.filter.as_ref(),
         terminal,
-        hooks: has_hooks,
+        hooks: waits,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
         stdio,
@@ -273,7 +303,12 @@ fn build<T>(
         apart::Start { program: init.get()?, null: Arc::new(dev_null()?), before: compiled.before, listener };
     let mut child = apart::start(&compiled.script, &start).map_err(not_started)?;
     drop(start);
-    let result = pass_points(container, &mut child, init, linux);
+    let result =
+        pass_points(container, &mut child, init, linux, plan.class.as_ref()).and_then(|()| match visit {
+            // The container's process holds the scope by now.
+            Some(visit) => visit.end().map_err(Failure::from),
+            None => Ok(()),
+        });
     if let Err(failure) = result {
         child.kill();
         return Err(failure);
@@ -296,26 +331,34 @@ fn pass_points(
     child: &mut apart::Child<'_>,
     init: &Init,
     linux: &Linux,
+    class: Option<&Class>,
 ) -> Result<()> {
     let pid = child.process.pid.as_raw_nonzero().get();
     let gone = || Failure::new(ErrorKind::Kernel, "create container process", "(it was killed)");
-    let start_time = start_time(pid).ok_or_else(gone)?;
-    container.record.process = Some(ProcessRecord { pid, start_time });
-    container.write()?;
+    container.is_process(pid)?;
+    class.map_or(Ok(()), |class| class.join(pid))?;
     loop {
         match child.listen().map_err(not_started)? {
             Word::Ready => return Ok(()),
             Word::Silence => return Err(gone()),
             Word::At(HOOKS) => {
+                network(&container.record.spec, pid, false)?;
                 let state = container.state(Status::Creating);
                 let spec = &container.record.spec;
-                for point in ["prestart", "createRuntime"] {
+                // config.md has `prestart` after `start`, when a container is created; nobody calls them as late.
+                for (point, status) in [("prestart", Status::Created), ("createRuntime", Status::Creating)] {
+                    let state = container.state(status);
                     hooks::run(point, hooks::of(spec, point), &state, &container.record.bundle)?;
                 }
                 let inside = hooks::of(spec, "createContainer");
                 if !inside.is_empty() {
                     let joined = Joined::of(pid, linux, Vec::new(), spec.process().as_ref())?;
-                    hooks::run_inside("createContainer", inside, &state, &joined, init, &[])?;
+                    // Where the root is still the machine's, and what they say of files is said from the bundle.
+                    let there = compile::cstring("bundle", &container.record.bundle.to_string_lossy())?;
+                    let ours: Vec<String> =
+                        std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+                    let first = [Op::WorkingDirectory(there)];
+                    hooks::run_inside("createContainer", inside, &state, &joined, init, &first, &ours)?;
                 }
             }
             Word::At(_) | Word::Listener(_) => {}
@@ -324,8 +367,23 @@ fn pass_points(
     }
 }
 
+/// Gives the container of this process the links that its Spec names. `loopback`: its own is put up, too.
+pub(super) fn network(spec: &Spec, pid: i32, loopback: bool) -> Result<()> {
+    let devices = spec.linux().as_ref().map(config::net_devices).unwrap_or_default();
+    if devices.is_empty() && !loopback {
+        return Ok(());
+    }
+    let path = format!("/proc/{pid}/ns/net");
+    let netns = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Failure::kernel("open", &path, errno))?;
+    if loopback {
+        network::devices::loopback_up(netns.as_fd()).map_err(Failure::from)?;
+    }
+    network::devices::give(netns.as_fd(), &devices).map_err(Failure::from)
+}
+
 /// What a mount of type `cgroup` is to show.
-fn view(hierarchies: &Hierarchies, own: &Groups) -> GroupView {
+pub(super) fn view(hierarchies: &Hierarchies, own: &Groups) -> GroupView {
     if hierarchies.is_v2() {
         let group = own.directories().next().map(|(_, dir)| dir);
         return GroupView { v1: Vec::new(), v2: group };
@@ -362,7 +420,7 @@ pub(super) fn write_pid(path: &Path, process: &linux::spawn::Spawned) -> Result<
 }
 
 /// Takes back what was made of a container that failed. Once it had a process, its hooks are told, too.
-fn undone(context: &Context<'_>, container: Container, failure: Failure) -> Failure {
+pub(super) fn undone(context: &Context<'_>, container: Container, failure: Failure) -> Failure {
     let done = match container.record.process {
         Some(_) => manage::take_away(context, container),
         None => manage::remove_all(&container),
@@ -376,10 +434,33 @@ fn undone(context: &Context<'_>, container: Container, failure: Failure) -> Fail
     }
 }
 
+/// A process whose program was there, but did not become it.
+pub(super) fn not_become(error: SpawnError) -> Failure {
+    match &error.step {
+        FailedStep::Exec(program) if error.errno == Errno::NOENT => no_interpreter(program),
+        _ => not_started(error),
+    }
+}
+
+/// A program that is there, and what it names to be run by is not.
+pub(super) fn no_interpreter(program: &str) -> Failure {
+    let text = format!("unable to start container process: exec {program}: no such file or directory");
+    Failure::new(ErrorKind::CommandNotFound, text, "")
+        .because(std::io::Error::other("the interpreter that it names is not there"))
+}
+
 /// A process that could not be started, in the words that engines look for.
 pub(super) fn not_started(error: SpawnError) -> Failure {
     match &error.step {
         FailedStep::Exec(program) => not_executed(program, error.errno),
+        // A link, or a file: nothing of the image's may choose where such a thing is (CVE-2019-19921).
+        FailedStep::Op(step)
+            if (step.starts_with("make directory /") || step.starts_with("mount "))
+                && matches!(error.errno, Errno::EXIST | Errno::LOOP | Errno::NOTDIR) =>
+        {
+            let text = "unable to start container process: it must be mounted on ordinary directory";
+            Failure::new(ErrorKind::Invalid, text, "").because(error)
+        }
         _ => Failure::new(crate::error::kind_of(error.errno), "unable to start container process", "")
             .because(error),
     }
@@ -390,6 +471,7 @@ pub(super) fn not_executed(program: &str, errno: Errno) -> Failure {
     let kind =
         if errno == Errno::NOENT { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable };
     let why = match errno {
+        _ if program == config::NO_PROGRAM => "config.json has no process".to_owned(),
         Errno::NOENT | Errno::NOTDIR if !program.contains('/') => {
             "executable file not found in $PATH".to_owned()
         }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use linux::spawn::apart::{self, Word};
-use linux::spawn::{Call, Op, Script, new};
+use linux::spawn::{Call, FailedStep, Op, Script, SpawnError, new};
 use oci_spec::runtime::{Box as Size, Capability, Linux, Process};
 use protocol::ErrorKind;
 use rustix::fs::{Mode, OFlags};
 
 use super::config::{self, invalid};
 use super::console::{self, Streams};
-use super::create::{add_home, filter, not_started, preserved, write_pid};
+use super::create::{add_home, filter, not_become, not_started, preserved, write_pid};
 use super::record::{Container, Status};
 use super::{Context, agent, args, foreground, groups};
 use crate::engine::compile::bundle;
@@ -69,9 +69,7 @@ impl Joined {
         }
         let in_user = user.is_some();
         if in_user && let Some(process) = process {
-            for limit in process.rlimits().iter().flatten() {
-                before.push(Op::ResourceLimit(limit.typ() as u32, limit.soft(), limit.hard()));
-            }
+            before.extend(bundle::raised(process));
         }
         if together != 0 {
             let pid = rustix::process::Pid::from_raw(pid).ok_or_else(|| invalid("pid", "0"))?;
@@ -119,7 +117,7 @@ pub(super) fn exec(context: &Context<'_>, args: &args::Exec) -> Result<u8> {
     let none = Linux::default();
     let linux = spec.linux().as_ref().unwrap_or(&none);
 
-    let mut own = groups::open(&container.record.cgroup)?;
+    let mut own = groups::open(&container.record)?;
     for place in &args.cgroup {
         // `controllers:path` or a path for all of them.
         let place = place.rsplit_once(':').map_or(place.as_str(), |(_, path)| path);
@@ -132,12 +130,18 @@ pub(super) fn exec(context: &Context<'_>, args: &args::Exec) -> Result<u8> {
     let joins = own.join_files(true).map_err(Failure::from)?.into_iter().map(Arc::new).collect();
     let Joined { mut before, first } = Joined::of(pid, linux, joins, Some(&process))?;
     let Streams { stdio, master, .. } = console::of_command(root.as_fd(), &spec, &process)?;
+    if let (Some(master), None) = (&master, &args.console_socket) {
+        foreground::plain_lines(master)?;
+    }
     let mut closed_ops = bundle::closing(&process, linux, filter.as_ref(), false)?;
     if let Some(affinity) = process.exec_cpu_affinity() {
         let set = |list: &str| {
             processors("process.execCPUAffinity", list).map(|cpus| Op::Call(Call::affinity(cpus)))
         };
         if let Some(initial) = affinity.initial() {
+            let mask = processors("process.execCPUAffinity", initial)?;
+            let mask = mask.into_iter().filter(|cpu| *cpu < 128).fold(0_u128, |mask, cpu| mask | 1 << cpu);
+            context.log.debug(&format!("initial CPU affinity: 0x{mask:x}"));
             before.insert(0, set(initial)?);
         }
         if let Some(last) = affinity.cpu_affinity_final() {
@@ -146,6 +150,9 @@ pub(super) fn exec(context: &Context<'_>, args: &args::Exec) -> Result<u8> {
     }
     let mut ops = vec![Op::NewKeyring];
     ops.extend(first);
+    if process.exec_cpu_affinity().is_none() {
+        ops.push(bundle::every_processor());
+    }
     ops.extend(compile::labels::steps(&process)?);
     let script = Script { ops, closed_ops, keep, ..compile::command(&process, stdio, None)? };
     let init = Init::new(false);
@@ -153,6 +160,16 @@ pub(super) fn exec(context: &Context<'_>, args: &args::Exec) -> Result<u8> {
     let signals = if args.detach { None } else { Some(foreground::block_signals()?) };
     let mut child = apart::start(&script, &start).map_err(not_started)?;
     loop {
+        let not_started = |error: SpawnError| {
+            let there = |program: &str| {
+                program.contains('/')
+                    && linux::resolve::in_root(&root, program, OFlags::PATH, Mode::empty()).is_ok()
+            };
+            match &error.step {
+                FailedStep::Exec(program) if there(program) => not_become(error),
+                _ => not_started(error),
+            }
+        };
         match child.listen().map_err(not_started)? {
             Word::Silence => break,
             Word::Listener(number) => {
@@ -201,6 +218,13 @@ fn process(context: &Context<'_>, args: &args::Exec, container: &Container) -> R
     if args.command.is_empty() {
         return Err(Failure::new(ErrorKind::Invalid, "process args cannot be empty", ""));
     }
+    if container.record.home
+        && let Some(env) = process.env()
+    {
+        // That of another user, maybe.
+        let others = env.iter().filter(|entry| !entry.starts_with("HOME=")).cloned().collect::<Vec<_>>();
+        process.set_env(Some(others));
+    }
     process.set_args(Some(args.command.clone()));
     process.set_terminal(Some(args.tty));
     process.set_console_size(None::<Size>);
@@ -210,6 +234,7 @@ fn process(context: &Context<'_>, args: &args::Exec, container: &Container) -> R
     if !args.env.is_empty() {
         let mut env = process.env().clone().unwrap_or_default();
         env.extend(args.env.iter().cloned());
+        config::last_of_each(&mut env, |entry| entry.split_once('=').map(|(name, _)| name));
         process.set_env(Some(env));
     }
     if let Some(user) = &args.user {
@@ -247,7 +272,11 @@ fn process(context: &Context<'_>, args: &args::Exec, container: &Container) -> R
             set.insert(capability);
             Some(set)
         };
-        // Inheritable and ambient ones go with what was there, as in runc.
+        // Ambient ones are inheritable: where the container has such, as in runc.
+        if sets.inheritable().as_ref().is_some_and(|set| !set.is_empty()) {
+            sets.set_inheritable(with(sets.inheritable()));
+            sets.set_ambient(with(sets.ambient()));
+        }
         sets.set_bounding(with(sets.bounding()));
         sets.set_effective(with(sets.effective()));
         sets.set_permitted(with(sets.permitted()));

@@ -4,8 +4,8 @@
 
 use serde_json::json;
 
-use super::log;
-use crate::engine::compile::{namespaces, options};
+use super::{Context, criu, log};
+use crate::engine::compile::{namespaces, options, process};
 use crate::error::Result;
 
 /// Seccomp actions, operators, flags and architectures that the compiler of filters takes.
@@ -36,7 +36,7 @@ const FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
-pub(super) fn features() -> Result<()> {
+pub(super) fn features(context: &Context<'_>) -> Result<()> {
     let archs: &[&str] = if cfg!(target_arch = "x86_64") {
         &["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]
     } else {
@@ -44,6 +44,7 @@ pub(super) fn features() -> Result<()> {
     };
     let capabilities: Vec<&str> =
         linux::caps::Capability::all().map(|capability| capability.name()).collect();
+    let checkpoint = criu::find(context.criu.as_deref()).is_ok();
     let features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.1",
@@ -55,7 +56,7 @@ pub(super) fn features() -> Result<()> {
             "cgroup": {
                 "v1": true,
                 "v2": true,
-                "systemd": false,
+                "systemd": true,
                 "systemdUser": false,
                 "rdma": true,
             },
@@ -69,14 +70,19 @@ pub(super) fn features() -> Result<()> {
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": true},
+            "memoryPolicy": {
+                "modes": process::MEMORY_MODES.map(|(name, ..)| name),
+                "flags": process::MEMORY_FLAGS.map(|(name, ..)| name),
+            },
         },
         "annotations": {
             "org.opencontainers.runtime.start-container.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runtime.start-container.checkpoint.enabled": checkpoint.to_string(),
         },
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
     });
     log::stdout(&serde_json::to_string_pretty(&features).unwrap_or_default());
     Ok(())

@@ -7,7 +7,7 @@ use linux::signalfd::SignalFd;
 use linux::spawn::Spawned;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 use crate::error::{Failure, Result};
 
@@ -58,6 +58,17 @@ pub(super) fn wait(process: Spawned, master: Option<OwnedFd>, signals: &SignalFd
             return Ok(status.shell_code());
         }
     }
+}
+
+/// A terminal whose output is shown here says the ends of lines as they were written: what is not shown on a terminal has
+/// no carriage returns, and a terminal adds its own.
+pub(super) fn plain_lines(master: &OwnedFd) -> Result<()> {
+    let change = || {
+        let mut modes = rustix::termios::tcgetattr(master)?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        rustix::termios::tcsetattr(master, OptionalActions::Now, &modes)
+    };
+    change().map_err(|errno| Failure::kernel("set up", "terminal", errno))
 }
 
 struct Relay {
@@ -143,6 +154,8 @@ impl RawMode {
         let before = rustix::termios::tcgetattr(std::io::stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
+        // The terminal inside leaves the ends of lines to this one.
+        raw.output_modes |= OutputModes::OPOST;
         rustix::termios::tcsetattr(std::io::stdin(), OptionalActions::Flush, &raw).ok()?;
         Some(Self(before))
     }

@@ -8,7 +8,8 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use linux::spawn::apart::{self, Word};
@@ -17,12 +18,14 @@ use oci_spec::runtime::Hook;
 use protocol::ErrorKind;
 
 use super::exec::Joined;
+use super::record::State;
 use crate::engine::dev_null;
 use crate::engine::guard::Init;
 use crate::error::{Failure, Result};
 
 fn failed(point: &str, index: usize, hook: &Hook) -> Failure {
-    Failure::new(ErrorKind::Invalid, format!("run hooks.{point}[{index}]"), hook.path().display())
+    let step = format!("hooks.{point}[{index}]: error running {point} hook #{index}:");
+    Failure::new(ErrorKind::Invalid, step, hook.path().display())
 }
 
 fn why(text: impl Into<String>) -> std::io::Error {
@@ -72,12 +75,7 @@ pub(super) fn of<'a>(spec: &'a oci_spec::runtime::Spec, point: &str) -> &'a [Hoo
 }
 
 /// Runs hooks on the machine, in order, until one fails.
-pub(super) fn run(
-    point: &str,
-    hooks: &[Hook],
-    state: &serde_json::Value,
-    directory: &std::path::Path,
-) -> Result<()> {
+pub(super) fn run(point: &str, hooks: &[Hook], state: &State<'_>, directory: &std::path::Path) -> Result<()> {
     hooks.iter().enumerate().try_for_each(|(index, hook)| run_one(point, index, hook, state, directory))
 }
 
@@ -86,21 +84,20 @@ pub(super) fn run_one(
     point: &str,
     index: usize,
     hook: &Hook,
-    state: &serde_json::Value,
+    state: &State<'_>,
     directory: &std::path::Path,
 ) -> Result<()> {
     let limit = check(point, index, hook)?;
     let fail = |error: std::io::Error| failed(point, index, hook).because(error);
     let args = hook.args().as_deref().unwrap_or_default();
     let mut command = Command::new(hook.path());
-    command.env_clear().current_dir(directory);
+    command.current_dir(directory);
     if let Some(name) = args.first() {
         command.arg0(name).args(&args[1..]);
     }
-    for entry in hook.env().iter().flatten() {
-        if let Some((name, value)) = entry.split_once('=') {
-            command.env(name, value);
-        }
+    // Without an environment of its own it has ours, as in runc and crun.
+    if let Some(env) = hook.env() {
+        command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(fail)?;
@@ -108,16 +105,8 @@ pub(super) fn run_one(
         // It need not read it.
         let _unread = stdin.write_all(state.to_string().as_bytes());
     }
-    let said =
-        [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)].map(|stream| {
-            std::thread::spawn(move || {
-                let mut text = String::new();
-                // What it said is for the message alone.
-                let _part =
-                    stream.map(|stream| std::fs::File::from(stream).take(4096).read_to_string(&mut text));
-                text
-            })
-        });
+    let streams = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    let said = streams.map(|stream| stream.map(Said::hear));
     let deadline = limit.map(|limit| Instant::now() + limit);
     let status = loop {
         match deadline {
@@ -138,27 +127,54 @@ pub(super) fn run_one(
     if status.success() {
         return Ok(());
     }
-    // Something that it left behind may hold its streams: they are not waited for beyond a moment.
-    let waited = Instant::now();
-    while said.iter().any(|reader| !reader.is_finished()) && waited.elapsed() < Duration::from_millis(100) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let text: Vec<String> = said
-        .into_iter()
-        .filter(std::thread::JoinHandle::is_finished)
-        .filter_map(|reader| reader.join().ok())
-        .collect();
-    Err(fail(why(format!("{status}: {}", text.join("").trim()))))
+    let text: String = said.into_iter().flatten().map(Said::text).collect();
+    Err(fail(why(format!("{status}: {}", text.trim()))))
 }
 
-/// Runs hooks inside a container. `closed`: what each does before its program.
+/// What a hook says: all of it is read, so that it can go on, and the beginning is kept for the message.
+struct Said {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Said {
+    const MOST: usize = 4096;
+
+    fn hear(stream: OwnedFd) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut stream = std::fs::File::from(stream);
+            let mut buffer = [0; Self::MOST];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                if let Ok(mut kept) = kept.lock() {
+                    let room = Self::MOST.saturating_sub(kept.len()).min(count);
+                    kept.extend_from_slice(&buffer[..room]);
+                }
+            }
+        });
+        Self { text, reader }
+    }
+
+    /// Once it has ended. Something that it left behind may hold its stream: it is not waited for beyond a moment.
+    fn text(self) -> String {
+        let waited = Instant::now();
+        while !self.reader.is_finished() && waited.elapsed() < Duration::from_millis(100) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.text.lock().map_or_else(|_| String::new(), |text| String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// Runs hooks inside a container. `closed`: what each does before its program. `env`: of those that say none.
 pub(super) fn run_inside(
     point: &str,
     hooks: &[Hook],
-    state: &serde_json::Value,
+    state: &State<'_>,
     joined: &Joined,
     init: &Init,
     closed: &[Op],
+    env: &[String],
 ) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
         let limit = check(point, index, hook)?;
@@ -171,18 +187,29 @@ pub(super) fn run_inside(
         let input = linux::memfd::memfd(c"state", state.to_string().as_bytes())
             .map_err(|errno| Failure::kernel("write state for", &path, errno))?;
         let null = Arc::new(dev_null()?);
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| Failure::kernel("read the output of", &path, errno))?;
+        let said = Said::hear(reader);
+        let writer = Arc::new(writer);
         let script = Script {
             namespaces: 0,
             container: None,
             above: None,
+            vestibule: None,
             cgroup: None,
             ops: joined.first.clone(),
-            stdio: [Arc::new(input), Arc::clone(&null), Arc::clone(&null)],
+            stdio: [Arc::new(input), Arc::clone(&writer), writer],
             keep: Vec::new(),
             closed_ops: closed.to_vec(),
             program: Program::Candidates(vec![text(&path)?]),
             argv: args,
-            envp: hook.env().iter().flatten().map(|entry| text(entry)).collect::<Result<_>>()?,
+            envp: hook
+                .env()
+                .as_deref()
+                .unwrap_or(env)
+                .iter()
+                .map(|entry| text(entry))
+                .collect::<Result<_>>()?,
         };
         let start =
             apart::Start { program: init.get()?, null, before: joined.before.clone(), listener: None };
@@ -193,6 +220,8 @@ pub(super) fn run_inside(
             child.answer().map_err(|errno| failed(point, index, hook).because(errno))?;
         }
         let process = child.into_process();
+        // Its own end of the stream is the last one.
+        drop(script);
         let in_time = limit.is_none_or(|limit| linux::pidfd::ends_within(&process.pidfd, limit));
         if !in_time {
             let _gone = linux::pidfd::send_signal(&process.pidfd, linux::signal::Signal::KILL);
@@ -203,9 +232,11 @@ pub(super) fn run_inside(
             return Err(failed(point, index, hook).because(why("it did not end in its time")));
         }
         if status != linux::pidfd::ExitStatus::Exited(0) {
-            return Err(
-                failed(point, index, hook).because(why(format!("exit status {}", status.shell_code())))
-            );
+            return Err(failed(point, index, hook).because(why(format!(
+                "exit status {}: {}",
+                status.shell_code(),
+                said.text().trim()
+            ))));
         }
     }
     Ok(())

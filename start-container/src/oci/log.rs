@@ -27,10 +27,11 @@ pub(super) enum Format {
 pub(super) struct Log {
     file: Option<Mutex<File>>,
     format: Format,
+    debug: bool,
 }
 
 impl Log {
-    pub(super) fn open(path: Option<&Path>, format: Format) -> Result<Self> {
+    pub(super) fn open(path: Option<&Path>, format: Format, debug: bool) -> Result<Self> {
         // An empty name is how some engines say none.
         let path = path.filter(|path| !path.as_os_str().is_empty());
         let open = |path: &Path| {
@@ -40,7 +41,7 @@ impl Log {
             })
         };
         let file = path.map(open).transpose()?.map(Mutex::new);
-        Ok(Self { file, format })
+        Ok(Self { file, format, debug })
     }
 
     /// For what was said before.
@@ -48,6 +49,7 @@ impl Log {
         Self {
             file: File::options().write(true).open("/dev/null").ok().map(Mutex::new),
             format: Format::Text,
+            debug: false,
         }
     }
 
@@ -55,7 +57,7 @@ impl Log {
         if self.file.is_some() {
             self.write("error", message);
         }
-        stderr(&format!("start-container-oci: {message}"));
+        stderr(&format!("start-container-oci: error: {message}"));
     }
 
     /// Something that is not as it was asked for, and no failure.
@@ -64,6 +66,18 @@ impl Log {
             self.write("warning", message);
         } else {
             stderr(&format!("start-container-oci: warning: {message}"));
+        }
+    }
+
+    /// What is done, for `--debug`.
+    pub(super) fn debug(&self, message: &str) {
+        if !self.debug {
+            return;
+        }
+        if self.file.is_some() {
+            self.write("debug", message);
+        } else {
+            stderr(&format!("time={:?} level=debug msg={message:?}", now()));
         }
     }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use cgroups::oci;
 use linux::signal::Signal;
-use oci_spec::runtime::LinuxResources;
+use linux::step::{Step, during};
+use oci_spec::runtime::{LinuxNamespaceType as Ns, LinuxResources};
 use protocol::ErrorKind;
 use serde_json::{Value, json};
 
-use super::record::{Container, Status};
+use super::record::{Container, State, Status};
 use super::{Context, args, config, groups, hooks, log};
 use crate::error::{Failure, Result};
 
@@ -21,21 +22,24 @@ pub(super) fn state(context: &Context<'_>, id: &str) -> Result<()> {
 }
 
 pub(super) fn list(context: &Context<'_>, format: &str, quiet: bool) -> Result<()> {
+    context.root.check()?;
+    let ids = context.root.ids();
+    // One that is being made or taken away just now is none.
+    let there = ids.into_iter().filter_map(|id| context.root.look(&id).ok());
+    let containers: Vec<Container> = there.collect();
     let mut rows = Vec::new();
-    for id in context.root.ids() {
-        // One that is being made or taken away just now.
-        let Ok(container) = context.root.look(&id) else { continue };
+    for container in &containers {
         if quiet {
-            log::stdout(&id);
+            log::stdout(&container.record.id);
             continue;
         }
         let mut state = container.state(container.status());
-        state["owner"] = json!(owner(container.record.owner));
+        state.owner = owner(container.record.owner);
         rows.push(state);
     }
     match (quiet, format) {
         (true, _) => {}
-        (false, "json") => log::stdout(&json!(rows).to_string()),
+        (false, "json") => log::stdout(&serde_json::to_string(&rows).unwrap_or_default()),
         (false, "table") => table(&rows),
         (false, other) => return Err(Failure::new(ErrorKind::Invalid, "invalid format option", other)),
     }
@@ -51,7 +55,8 @@ fn owner(uid: u32) -> String {
     name().unwrap_or_else(|| format!("#{uid}"))
 }
 
-fn table(rows: &[Value]) {
+fn table(rows: &[State<'_>]) {
+    let rows: Vec<Value> = rows.iter().map(|row| json!(row)).collect();
     let text = |row: &Value, key: &str| match &row[key] {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -74,6 +79,7 @@ pub(super) fn kill(context: &Context<'_>, args: &args::Kill) -> Result<()> {
     if matches!(args.signal.as_str(), "0" | "SIG0") {
         // Only whether there is something to signal.
         return match container.process() {
+            _ if args.all => Ok(()),
             Some(_) => Ok(()),
             None => Err(Failure::new(ErrorKind::NotRunning, "container not running", "")),
         };
@@ -83,8 +89,10 @@ pub(super) fn kill(context: &Context<'_>, args: &args::Kill) -> Result<()> {
         Err(_name) => args.signal.to_uppercase().parse().ok(),
     }
     .ok_or_else(|| Failure::new(ErrorKind::Invalid, "unknown signal", format!("{:?}", args.signal)))?;
-    let own = groups::open(&container.record.cgroup)?;
-    if args.all {
+    let own = groups::open(&container.record)?;
+    // Nothing else ends those whom no pid namespace of the container's takes along.
+    let alone = signal == Signal::KILL && !container.has_namespace(Ns::Pid) && !own.processes().is_empty();
+    if args.all || alone {
         if signal == Signal::KILL {
             own.kill();
             return Ok(());
@@ -133,6 +141,10 @@ pub(super) fn delete(context: &Context<'_>, id: &str, force: bool) -> Result<()>
         }
         Err(failure) => return Err(failure),
     };
+    // One that has just been told to end, or that has done its work, is on its way.
+    if !force && let Some((_, handle)) = container.process() {
+        let _ending = linux::pidfd::ends_within(&handle, Duration::from_millis(100));
+    }
     let status = container.status();
     if !force && status != Status::Stopped {
         let text = format!("cannot delete container {id} that is not stopped: {}", status.name());
@@ -156,10 +168,15 @@ pub(super) fn take_away(context: &Context<'_>, container: Container) -> Result<(
     Ok(())
 }
 
+/// As [`take_away`], of one that was left to others meanwhile: who took it away has done so for us.
+pub(super) fn take_away_unless_gone(context: &Context<'_>, container: Container) -> Result<()> {
+    if container.lock_again()? { take_away(context, container) } else { Ok(()) }
+}
+
 /// Ends what runs and takes everything away.
 pub(super) fn remove_all(container: &Container) -> Result<()> {
     let record = &container.record;
-    let hierarchies = groups::hierarchies()?;
+    let hierarchies = groups::hierarchies(record.manager)?;
     let own = oci::Groups::open(&hierarchies, &record.cgroup);
     if let Some((_, handle)) = container.process() {
         own.kill();
@@ -173,7 +190,11 @@ pub(super) fn remove_all(container: &Container) -> Result<()> {
         }
     }
     own.end();
-    oci::remove(&hierarchies, &record.cgroup, &record.made).map_err(Failure::from)?;
+    groups::forget(record);
+    super::resctrl::remove(&record.resctrl);
+    let removed =
+        during(Step::RemoveBundleGroups, || oci::remove(&hierarchies, &record.cgroup, &record.made));
+    removed.map_err(Failure::from)?;
     container.remove_directory();
     Ok(())
 }
@@ -187,12 +208,12 @@ pub(super) fn freeze(context: &Context<'_>, id: &str, frozen: bool) -> Result<()
         let text = if frozen { "container not running" } else { "container not paused" };
         return Err(Failure::new(ErrorKind::NotRunning, text, ""));
     }
-    groups::open(&container.record.cgroup)?.freeze(frozen).map_err(Failure::from)
+    groups::open(&container.record)?.freeze(frozen).map_err(Failure::from)
 }
 
 pub(super) fn ps(context: &Context<'_>, id: &str, format: &str, options: &[String]) -> Result<()> {
     let container = context.root.look(id)?;
-    let pids = groups::open(&container.record.cgroup)?.processes();
+    let pids = groups::open(&container.record)?.processes();
     if format == "json" {
         log::stdout(&json!(pids).to_string());
         return Ok(());
@@ -250,7 +271,8 @@ pub(super) fn update(context: &Context<'_>, args: &args::Update) -> Result<()> {
     set("pids", "limit", args.pids_limit.map(Into::into));
     let merged = merge(&container, &asked);
     let resources: LinuxResources = config::typed(path.unwrap_or(Path::new("resources")), asked)?;
-    groups::open(&container.record.cgroup)?.apply(&resources, true).map_err(Failure::from)?;
+    groups::tell(&container.record, &resources)?;
+    groups::open(&container.record)?.apply(&resources, true).map_err(Failure::from)?;
     if let (Some(linux), Ok(merged)) = (container.record.spec.linux_mut(), serde_json::from_value(merged)) {
         linux.set_resources(Some(merged));
     }
@@ -295,8 +317,12 @@ pub(super) fn events(context: &Context<'_>, id: &str, once: bool, interval: &str
         return Err(Failure::new(ErrorKind::NotRunning, "container with id", format!("{id} is not running")));
     }
     let interval = duration(interval)?;
-    let own = groups::open(&container.record.cgroup)?;
-    let say = || log::stdout(&json!({"type": "stats", "id": id, "data": own.stats()}).to_string());
+    let own = groups::open(&container.record)?;
+    let say = || {
+        // In the order in which the others say it: there are readers who look for its beginning.
+        let (id, data) = (json!(id), json!(own.stats()));
+        log::stdout(&format!("{{\"type\":\"stats\",\"id\":{id},\"data\":{data}}}"));
+    };
     say();
     if once {
         return Ok(());
@@ -308,7 +334,7 @@ pub(super) fn events(context: &Context<'_>, id: &str, once: bool, interval: &str
         }
         let now = own.stats().oom_kills();
         if now > kills {
-            log::stdout(&json!({"type": "oom", "id": id}).to_string());
+            log::stdout(&format!("{{\"type\":\"oom\",\"id\":{}}}", json!(id)));
         }
         kills = now;
         say();

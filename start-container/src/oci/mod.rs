@@ -20,7 +20,8 @@
 //! | [`create`], [`start`], [`exec`] | processes |
 //! | [`manage`] | state, list, kill, delete, pause, resume, ps, update, events |
 //! | [`hooks`], [`agent`], [`console`], [`foreground`] | hooks, seccomp agents, terminals, a process in the foreground |
-//! | [`groups`] | `cgroupsPath` |
+//! | [`groups`], [`resctrl`] | `cgroupsPath`, `intelRdt` |
+//! | [`checkpoint`], [`restore`], [`criu`] | processes as files, and back |
 //! | [`features`] | what this program can do, from the tables that it does it by |
 
 use std::ffi::OsString;
@@ -30,9 +31,11 @@ use clap::Parser as _;
 
 mod agent;
 mod args;
+mod checkpoint;
 mod config;
 mod console;
 mod create;
+mod criu;
 mod exec;
 mod features;
 mod foreground;
@@ -41,6 +44,8 @@ mod hooks;
 mod log;
 mod manage;
 mod record;
+mod resctrl;
+mod restore;
 mod start;
 mod template;
 
@@ -52,6 +57,12 @@ const NAMES: [&str; 3] = ["start-container-oci", "runc", "crun"];
 /// Whether a program of this name is an OCI runtime.
 pub(crate) fn is_name(program: &std::path::Path) -> bool {
     program.file_name().and_then(|name| name.to_str()).is_some_and(|name| NAMES.contains(&name))
+}
+
+/// Whether only an OCI runtime has this flag: engines begin with those, whatever they call the program by.
+pub(crate) fn is_flag(argument: &std::ffi::OsStr) -> bool {
+    const FLAGS: [&str; 5] = ["--root", "--log", "--log-format", "--systemd-cgroup", "--cgroup-manager"];
+    argument.to_str().is_some_and(|text| FLAGS.contains(&text.split('=').next().unwrap_or_default()))
 }
 
 /// `args`: the program's own name first.
@@ -73,13 +84,14 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let log = match log::Log::open(cli.log.as_deref(), cli.log_format) {
+    let log = match log::Log::open(cli.log.as_deref(), cli.log_format, cli.debug) {
         Ok(log) => log,
         Err(failure) => {
             log::stderr(&failure.sentence());
             return ExitCode::FAILURE;
         }
     };
+    log.debug(&format!("{:?}", cli.command));
     let own_failure = cli.command.own_failure();
     match cli.run(&log) {
         Ok(code) => ExitCode::from(code),
@@ -94,7 +106,7 @@ impl args::Cli {
     fn run(self, log: &log::Log) -> Result<u8> {
         use args::Command;
         let root = record::Root::new(self.root.as_deref())?;
-        let context = Context { root, log, systemd: self.systemd_cgroup };
+        let context = Context { root, log, manager: self.manager(), criu: self.criu };
         let done = |result: Result<()>| result.map(|()| 0);
         match self.command {
             Command::Create(args) => done(create::create(&context, &args)),
@@ -110,7 +122,9 @@ impl args::Cli {
             Command::Resume { id } => done(manage::freeze(&context, &id, false)),
             Command::Update(args) => done(manage::update(&context, &args)),
             Command::Events { stats, interval, id } => done(manage::events(&context, &id, stats, &interval)),
-            Command::Features => done(features::features()),
+            Command::Checkpoint(args) => done(checkpoint::checkpoint(&context, &args)),
+            Command::Restore(args) => restore::restore(&context, &args),
+            Command::Features => done(features::features(&context)),
             Command::Spec { bundle, rootless } => done(template::spec(bundle.as_deref(), rootless)),
         }
     }
@@ -120,5 +134,7 @@ impl args::Cli {
 struct Context<'a> {
     root: record::Root,
     log: &'a log::Log,
-    systemd: bool,
+    manager: args::Manager,
+    /// The program that checkpoints, as it was named.
+    criu: Option<std::path::PathBuf>,
 }

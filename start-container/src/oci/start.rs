@@ -6,7 +6,7 @@ use linux::spawn::apart::{self, FailedStart, Word};
 use oci_spec::runtime::Linux;
 use protocol::ErrorKind;
 
-use super::create::not_executed;
+use super::create::{no_interpreter, not_executed};
 use super::exec::Joined;
 use super::record::{Container, Status};
 use super::{Context, agent, hooks};
@@ -24,7 +24,9 @@ pub(super) fn start(context: &Context<'_>, id: &str) -> Result<()> {
     let Some(connection) = container.connect().map_err(fail)? else {
         return refuse("cannot start an already running container");
     };
-    inside(&container, &Init::new(false))?;
+    if let Err(failure) = inside(&container, &Init::new(false)) {
+        return Err(super::create::undone(context, container, failure));
+    }
     apart::answer(&connection).map_err(|errno| Failure::kernel("start", "container process", errno))?;
     let result = loop {
         match apart::hear_started(&connection) {
@@ -45,11 +47,16 @@ pub(super) fn start(context: &Context<'_>, id: &str) -> Result<()> {
             container.record.spec.process().as_ref().and_then(|process| process.args().as_ref()?.first());
         let program = program.map_or("", String::as_str);
         return Err(match step {
+            // Whether it is there, the process has looked before it waited.
+            FailedStart::Exec if errno == rustix::io::Errno::NOENT && !program.is_empty() => {
+                no_interpreter(program)
+            }
             FailedStart::Exec => not_executed(program, errno),
             FailedStart::Step(_) => Failure::kernel("unable to start container process", program, errno),
         });
     }
-    after(&container)
+    // runtime.md, lifecycle: what hooks refuse is stopped and deleted.
+    after(&container).map_err(|failure| super::create::undone(context, container, failure))
 }
 
 /// The hooks of the container itself, before its program.
@@ -75,7 +82,9 @@ pub(super) fn inside(container: &Container, init: &Init) -> Result<()> {
             }
             None => Vec::new(),
         };
-        hooks::run_inside("startContainer", hooks, &container.state(Status::Created), &joined, init, &closed)
+        let own = process.and_then(|process| process.env().as_deref()).unwrap_or_default();
+        let state = container.state(Status::Created);
+        hooks::run_inside("startContainer", hooks, &state, &joined, init, &closed, own)
     };
     run().inspect_err(|_| {
         let _gone = linux::pidfd::send_signal(&handle, linux::signal::Signal::KILL);

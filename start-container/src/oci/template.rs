@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cgroups::oci::Hierarchies;
 use protocol::ErrorKind;
 use serde_json::{Value, json};
 
@@ -55,12 +56,17 @@ fn template(rootless: bool) -> Value {
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [
                 {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                {"type": "cgroup"},
             ],
             "maskedPaths": oci_spec::runtime::get_default_maskedpaths(),
             "readonlyPaths": oci_spec::runtime::get_default_readonly_paths(),
         },
     });
+    // As runc's: with cgroup v1, what is in a container reads where its groups are.
+    if Hierarchies::probe().is_ok_and(|hierarchies| hierarchies.is_v2())
+        && let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut()
+    {
+        namespaces.push(json!({"type": "cgroup"}));
+    }
     if rootless {
         let map = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
         spec["linux"]["uidMappings"] = map(rustix::process::geteuid().as_raw());

@@ -48,6 +48,16 @@ impl Machine {
         })
     }
 
+    /// How many commands were named, and from which number on they are.
+    pub(crate) fn commands_so_far(&self) -> u64 {
+        self.commands.load(Ordering::Relaxed)
+    }
+
+    /// As [`Machine::commands_so_far`]: another program of the same process goes on.
+    pub(crate) fn count_commands_from(&self, number: u64) {
+        self.commands.store(number, Ordering::Relaxed);
+    }
+
     /// The name of a group: whose it is, and which of theirs.
     pub(super) fn command_name(&self) -> String {
         let number = self.commands.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +99,11 @@ impl Machine {
             _ => failure,
         })?;
         process.kills = kills;
-        self.catch_up(leader, stamp, &mut process).inspect_err(|_| process.end())?;
+        self.catch_up(leader, stamp, &mut process).map_err(|failure| {
+            process.end();
+            // Its groups go with it.
+            if leader.is_ending() { leader.not_running() } else { failure }
+        })?;
         Ok(Started { process, terminal: master, guard })
     }
 }
@@ -106,7 +120,8 @@ pub(super) fn streams(
         for fd in &stdio {
             // Pipes only: anything else, /dev/null for one, is the machine's.
             let stat = rustix::fs::fstat(fd).map_err(fail)?;
-            if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo {
+            let is_pipe = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo;
+            if is_pipe && stat.st_uid != uid {
                 rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None).map_err(fail)?;
             }
         }

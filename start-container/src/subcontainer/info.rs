@@ -3,7 +3,6 @@
 use images::Rootfs;
 use protocol::ErrorKind;
 use protocol::network::Network;
-use protocol::process::Outcome;
 use protocol::stats::{RootfsStats, StatsResult};
 use protocol::subcontainer::{RunState, SubcontainerInfo};
 use rustix::io::Errno;
@@ -45,13 +44,17 @@ impl Machine {
                 }
             }
             (None, State { exited: Some(outcome), .. }) => RunState::Exited { outcome },
-            (None, State { leader: Some(_), .. }) => RunState::Exited { outcome: Outcome::Unknown },
+            (None, State { leader: Some(record), .. }) => {
+                RunState::Exited { outcome: self.unseen_end(rootfs.guid(), &record) }
+            }
             (None, _) => RunState::Created,
         };
         Ok(SubcontainerInfo {
             guid: rootfs.guid().to_owned(),
             name: rootfs.name().map(str::to_owned),
             image_id: rootfs.image().map(|image| image.to_string()).unwrap_or_default(),
+            entrypoint: Vec::new(),
+            cmd: Vec::new(),
             rootfs: rootfs.path().display().to_string(),
             created: rootfs.created(),
             throwaway: rootfs.throwaway(),
@@ -60,7 +63,15 @@ impl Machine {
             rootfs_size: rootfs.size(),
             state: run_state,
             mounts: rootfs.mounts().map_err(Failure::from)?,
+            health: Vec::new(),
         })
+    }
+
+    /// The same, with what its image would have started. One whose image is gone says nothing of that.
+    pub(crate) fn inspect(&self, rootfs: &Rootfs) -> Result<SubcontainerInfo> {
+        let info = self.info(rootfs)?;
+        let image = self.image_config(rootfs).unwrap_or_default();
+        Ok(SubcontainerInfo { entrypoint: image.entrypoint, cmd: image.cmd, ..info })
     }
 
     /// Every subcontainer, oldest first.

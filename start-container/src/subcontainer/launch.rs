@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use images::Rootfs;
 use linux::spawn::{Program, Script};
+use linux::step::{Step, during};
 use protocol::ErrorKind;
 use protocol::image::ImageConfig;
 use protocol::limits::Limits;
@@ -21,6 +22,7 @@ use super::update::Seen;
 use super::{Io, Leader, Machine, as_root_of, now};
 use crate::engine::cgroup::Group;
 use crate::engine::guard::Guard;
+use crate::engine::hand::Begun;
 use crate::engine::limits::Limited;
 use crate::engine::plan::Surroundings;
 use crate::engine::privileges::Privileges;
@@ -56,7 +58,18 @@ pub(crate) struct Launch<'a> {
     pub(crate) publish_proc: bool,
     /// It goes on when this process ends, whoever this is.
     pub(crate) stays: bool,
+    /// Nobody has asked for it: a command needs it.
+    pub(crate) implicit: bool,
     pub(crate) io: Io,
+}
+
+/// What a leader needs to be known after the end of who launched it.
+pub(super) struct Survival<'a> {
+    /// It goes on then.
+    stays: bool,
+    /// Where our init leaves its exit code.
+    exit_file: Option<Arc<OwnedFd>>,
+    write_down: &'a dyn Fn(&LeaderRecord) -> Result<()>,
 }
 
 impl Machine {
@@ -108,20 +121,33 @@ impl Machine {
         if next.limiting {
             lock.write(&next)?;
         }
-        let limited = plan.as_ref().map(|plan| self.controllers.create(guid, plan)).transpose();
-        let launched = limited.and_then(|limited| {
+        let limited = plan.map(|plan| {
+            let (controllers, guid) = (Arc::clone(&self.controllers), guid.to_owned());
+            self.hand.begin(move || controllers.create(&guid, &plan))
+        });
+        let launched = {
             let write_down = |leader: &LeaderRecord| {
                 let leader = Some(leader.clone());
                 lock.write(&State { leader, exited: None, limiting: false, ..next.clone() })
             };
-            let launched =
-                self.launch_in(around.as_ref(), rootfs, launch, &settings, limited.as_ref(), &write_down);
+            // With a daemon, what is launched goes on.
+            let stays = launch.stays || self.sealed.is_some();
+            let of_init = launch.command.is_none() || launch.init;
+            let exit_file = (stays && of_init).then(|| lock.exit_file()).transpose();
+            let launched = exit_file.and_then(|file| {
+                let end = Survival { stays, exit_file: file.map(Arc::new), write_down: &write_down };
+                self.launch_in(around.as_ref(), rootfs, launch, &settings, limited, &end)
+            });
             launched.map_err(|failure| match &around {
                 // Whatever it was that failed, that is why.
                 Some(around) if around.leader.is_ending() => sandbox::not_running(&around.guid),
                 _ => failure,
             })
-        });
+        };
+        if let (Ok(_), Some(former)) = (&launched, &state.leader) {
+            // Who waited for its end will find that of another one written down.
+            self.nobody_asks_for(former.pid);
+        }
         if launched.is_err() {
             // The failure is what the caller must hear of; a group that stays is removed by `destroy`.
             let left = self.end_all(guid, role, next.limiting);
@@ -132,7 +158,11 @@ impl Machine {
                 // Nothing was known before. What stays is removed by `destroy`, too.
                 let _left = lock.remove();
             } else if next.limiting && left.is_ok() {
-                let _left = lock.write(&State { leader: None, limiting: false, ..state });
+                if let Some(former) = &state.leader {
+                    self.nobody_asks_for(former.pid);
+                }
+                let _left =
+                    lock.write(&State { last: state.terms(), leader: None, limiting: false, ..state });
             }
         }
         launched
@@ -145,8 +175,8 @@ impl Machine {
         rootfs: &Rootfs,
         launch: &Launch<'_>,
         settings: &settings::Planned,
-        limited: Option<&Limited>,
-        write_down: &dyn Fn(&LeaderRecord) -> Result<()>,
+        limited: Option<Begun<Limited>>,
+        survival: &Survival<'_>,
     ) -> Result<Launched> {
         let role = &Role::of(rootfs);
         let guid = rootfs.guid();
@@ -163,8 +193,6 @@ impl Machine {
             }
             Role::Alone => self.hierarchy.create(guid)?,
         };
-        // The groups with controllers that it is in, its own or its sandbox's.
-        let limited = limited.or(around.and_then(|around| around.limited.1.as_ref()));
         // One of its own: the guard of an earlier leader may still be at work on that one's.
         let group = all.child(self.command_name())?;
         rootfs.ensure_mounted().map_err(Failure::from)?;
@@ -233,6 +261,9 @@ impl Machine {
         };
         let (stdio, master) = streams(&launch.io, terminal, own(user.uid))?;
         let path = rootfs.path();
+        // The groups with controllers that it is in, its own or its sandbox's.
+        let own_limits = limited.map(Begun::finish).transpose()?;
+        let limited = own_limits.as_ref().or(around.and_then(|around| around.limited.1.as_ref()));
         let joins = limited.map(Limited::joins).transpose()?.unwrap_or_default();
         let files = network.as_ref().map(|network| network.mounts(&root, &path)).transpose()?;
         let container = compile::Container {
@@ -248,6 +279,8 @@ impl Machine {
             }),
             files: files.as_deref().unwrap_or_default(),
             filter: launch.privileges.program(),
+            user: self.namespaces.take(guid),
+            vestibule: self.vestibule()?,
             devpts,
         };
         if launch.publish_proc {
@@ -262,17 +295,19 @@ impl Machine {
         } else if launch.init {
             report = Some(self.init.beneath(&mut script)?);
         }
+        script.keep.extend(survival.exit_file.clone());
         let since = now();
         let kills = limited.map(Limited::count_kills);
         let (mut process, guard) = match around {
             // Somebody else must be in between for a moment, who has none of our memory.
-            Some(_) => Guard::start(&self.init, script, group.clone())
-                .map(|(process, guard)| (process, Some(guard)))?,
+            Some(_) => {
+                let start = || Guard::start(&self.init, script, group.clone());
+                during(Step::StartProcess, start).map(|(process, guard)| (process, Some(guard)))?
+            }
             None => self.start(script, group.clone())?,
         };
         process.kills = kills;
-        // With a daemon, what is launched goes on.
-        let stays = launch.stays || self.sealed.is_some();
+        let stays = survival.stays;
         let settle = || {
             if let Some(report) = report {
                 report.wait(command.args).inspect_err(|_| process.end())?;
@@ -282,7 +317,9 @@ impl Machine {
                 process.end();
                 Failure::new(ErrorKind::Exhausted, "read start time of process", process.pid)
             })?;
+            let kept = self.keeper.get().and_then(|keeper| keeper.keep(&process.pidfd, process.pid));
             let record = LeaderRecord {
+                kept,
                 pid: process.pid,
                 start_time,
                 since,
@@ -298,8 +335,9 @@ impl Machine {
                 network: its_network,
                 settings: Settings::of(launch.options),
                 first_id,
+                implicit: launch.implicit,
             };
-            write_down(&record).inspect_err(|_| process.end())?;
+            (survival.write_down)(&record).inspect_err(|_| process.end())?;
             match root_of(process.pid) {
                 // It has ended already: nothing will run in it, and its files are where they were.
                 Err(failure) if failure.kind == ErrorKind::NotFound => Ok((root, record)),
@@ -330,12 +368,16 @@ impl Machine {
                 if around.is_some() {
                     // Somebody may have changed the limits of the sandbox meanwhile.
                     let mut process = leader.process.clone();
-                    self.catch_up(&leader, stamp, &mut process).inspect_err(|_| process.end())?;
+                    self.catch_up(&leader, stamp, &mut process).inspect_err(|_| {
+                        process.end();
+                        self.nobody_asks_for(process.pid);
+                    })?;
                     leader.process = process;
                 }
                 Ok(Launched { leader, terminal: master, guard })
             }
             Err(failure) => {
+                self.nobody_asks_for(process.pid);
                 if let Some(guard) = guard {
                     guard.dismiss(|| {});
                 }
@@ -346,16 +388,16 @@ impl Machine {
 
     /// Starts what `script` says.
     pub(super) fn start(&self, script: Script, group: Group) -> Result<(Process, Option<Guard>)> {
-        match &self.sealed {
+        during(Step::StartProcess, || match &self.sealed {
             Some(sealed) => Process::start(sealed, script, group).map(|process| (process, None)),
             None => Guard::start(&self.init, script, group).map(|(process, guard)| (process, Some(guard))),
-        }
+        })
     }
 
     /// How the image beneath a rootfs wants to be run.
     pub(super) fn image_config(&self, rootfs: &Rootfs) -> Result<ImageConfig> {
         let Some(image) = rootfs.image() else { return Ok(ImageConfig::default()) };
-        self.store()?.get(&image.to_string()).map(|image| image.config).map_err(Failure::from)
+        self.store()?.run_config(&image).map_err(Failure::from)
     }
 }
 

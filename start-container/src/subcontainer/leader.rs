@@ -11,11 +11,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Machine;
-use super::state::{self, LeaderRecord, Locked, State};
+use super::state::{self, LeaderRecord, Locked, State, Terms};
 use super::update::Seen;
 use crate::engine::cgroup::Group;
+use crate::engine::keeper::{Of, kept_end};
 use crate::engine::limits::Limited;
-use crate::engine::process::Process;
+use crate::engine::process::{self, Process};
 use crate::error::{Failure, Result};
 
 /// The leader of a running subcontainer.
@@ -39,9 +40,28 @@ impl Leader {
         has_ended(&self.process.pidfd)
     }
 
+    /// Whether nobody has launched it: an idle init that came with a first command.
+    pub(crate) fn is_implicit(&self) -> bool {
+        self.record.implicit
+    }
+
     /// Whether it has ended or is about to: its root directory goes before it ends what else is in its namespace.
     pub(super) fn is_ending(&self) -> bool {
         self.has_ended() || root_of(self.process.pid).is_err()
+    }
+
+    /// The group of a command that runs beside it.
+    pub(crate) fn command_group(&self, name: &str) -> Option<Group> {
+        self.group.existing_child(name).ok().flatten()
+    }
+
+    /// Every process in its subcontainer, by its id on the machine.
+    pub(crate) fn processes(&self) -> Result<Vec<i32>> {
+        match self.group.processes() {
+            // It ended meanwhile.
+            Err(Errno::NOENT | Errno::NODEV) => Ok(Vec::new()),
+            pids => pids.map_err(|errno| Failure::kernel("list processes of", &self.guid, errno)),
+        }
     }
 
     pub(super) fn not_running(&self) -> Failure {
@@ -103,12 +123,50 @@ impl Machine {
         Ok(Some(Leader { process, group: all, guid, root, record: record.clone(), seen }))
     }
 
-    /// Writes down how the leader ended. Nothing, when another one runs by now or all is gone.
-    pub(crate) fn leader_ended(&self, guid: &str, pid: i32, outcome: &Outcome) -> Result<()> {
+    /// What the last leader had: whoever runs a command in a subcontainer that has ended gets no more than that.
+    pub(crate) fn terms_of_last(&self, guid: &str) -> Result<Option<Terms>> {
+        state::read(&self.run_dir, guid).map(|state| state.terms())
+    }
+
+    /// How a leader ended whose end nobody saw.
+    ///
+    /// The kernel says so by a handle from before, where one is kept. Else our init, if that was it and has ended by itself.
+    pub(super) fn unseen_end(&self, guid: &str, record: &LeaderRecord) -> Outcome {
+        let kept = record.kept.and_then(|kept| kept_end(&self.hierarchy, &self.data_dir, kept, record.pid));
+        let Some(status) = kept.or_else(|| state::init_end(&self.run_dir, guid)) else {
+            return Outcome::Unknown;
+        };
+        let outcome = process::outcome(status);
+        // Kills were counted from its launch on, in groups that were new then.
+        let limited = if record.limited { self.controllers.existing(guid).ok().flatten() } else { None };
+        match limited {
+            Some(limited) => limited.count_kills_since_made().explain(outcome),
+            None => outcome,
+        }
+    }
+
+    /// The end of this leader need not be remembered for another daemon.
+    pub(super) fn nobody_asks_for(&self, pid: i32) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.let_go(&Of::Leader(pid));
+        }
+    }
+
+    /// Writes down how the leader ended, and says so: who has not seen it may not know. Nothing is written when another one
+    /// runs by now or all is gone.
+    pub(crate) fn leader_ended(&self, guid: &str, pid: i32, outcome: Outcome) -> Result<Outcome> {
         // Not made again by whoever finds it destroyed: somebody may kill this process before it is removed again.
-        let Some(lock) = Locked::existing(&self.run_dir, guid)? else { return Ok(()) };
-        let state = lock.read()?;
-        let Some(leader) = state.leader.as_ref().filter(|leader| leader.pid == pid) else { return Ok(()) };
+        let lock = Locked::existing(&self.run_dir, guid)?;
+        let state = lock.as_ref().map_or_else(|| Ok(State::default()), Locked::read)?;
+        let its = state.leader.as_ref().filter(|leader| leader.pid == pid);
+        let (Some(lock), Some(leader)) = (&lock, its) else {
+            self.nobody_asks_for(pid);
+            return Ok(outcome);
+        };
+        let outcome = match outcome {
+            Outcome::Unknown => self.unseen_end(guid, leader),
+            known => known,
+        };
         // What a command line launched shows its proc on the host side.
         if leader.guarded
             && let Ok(rootfs) = self.rootfs(guid)
@@ -116,7 +174,11 @@ impl Machine {
             unpublish_proc(&rootfs.path());
         }
         self.end_all(guid, &leader.role, state.limited())?;
-        lock.write(&State { leader: None, exited: Some(outcome.clone()), ..state })
+        let last = state.terms();
+        lock.write(&State { leader: None, exited: Some(outcome.clone()), last, ..state })?;
+        // While nobody else can look: whoever finds no leader there need not ask for its end, and may close the keeper.
+        self.nobody_asks_for(pid);
+        Ok(outcome)
     }
 }
 

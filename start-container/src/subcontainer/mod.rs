@@ -11,9 +11,10 @@
 //! Each arrow is a file here: [`launch`], [`leader`] (its end), [`end`]; [`exec`] and [`mounts`] are for what runs.
 //! Changes to one subcontainer exclude each other, between processes too (see [`state`]); `exec` excludes nothing.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use images::{Rootfs, Store};
@@ -23,26 +24,36 @@ use volumes::Sources;
 
 use crate::engine::cgroup::Hierarchy;
 use crate::engine::guard::Init;
+use crate::engine::hand::Hand;
+use crate::engine::keeper::Keeper;
 use crate::engine::limits::Controllers;
 use crate::engine::network::Networking;
 use crate::error::{Failure, Result};
 use crate::sealed::Sealed;
 
+mod connect;
 mod end;
 mod exec;
 mod info;
+mod kept;
 mod launch;
 mod leader;
 mod mounts;
+mod namespaces;
 pub(crate) mod sandbox;
 pub(crate) mod state;
 mod stats;
+mod stop;
 mod update;
 
+pub(crate) use end::LeftBehind;
 pub(crate) use exec::{Io, Started};
 pub(crate) use launch::{Launch, Launched};
 pub(crate) use leader::Leader;
+use namespaces::Namespaces;
 use state::{Locked, State};
+pub(crate) use state::{Owner, Terms};
+pub(crate) use stop::{STOP_PATIENCE, stop_signal};
 
 /// Everything on this machine that subcontainers are made of.
 #[derive(Debug)]
@@ -54,9 +65,14 @@ pub(crate) struct Machine {
     hierarchy: Hierarchy,
     init: Init,
     sealed: Option<Sealed>,
-    controllers: Controllers,
+    controllers: Arc<Controllers>,
     networking: Networking,
+    namespaces: Namespaces,
+    hand: Hand,
+    /// A daemon's.
+    keeper: OnceLock<Arc<Keeper>>,
     commands: AtomicU64,
+    vestibule: OnceLock<Arc<OwnedFd>>,
 }
 
 impl Machine {
@@ -82,9 +98,13 @@ impl Machine {
             init: Init::new(sealed.is_some()),
             // Who is sealed is a daemon.
             networking: Networking::new(run_dir, sealed.is_some()),
-            controllers: Controllers::new(sealed.is_some()),
+            controllers: Arc::new(Controllers::new(sealed.is_some())),
+            namespaces: Namespaces::new(sealed.is_some()),
+            hand: Hand::new(sealed.is_some()),
             sealed,
+            keeper: OnceLock::new(),
             commands: AtomicU64::new(0),
+            vestibule: OnceLock::new(),
         })
     }
 
@@ -101,7 +121,23 @@ impl Machine {
     pub(crate) fn open_all(&self) -> Result<()> {
         self.store()?;
         self.sources()?;
-        self.init.get().map(drop)
+        self.init.get()?;
+        match Keeper::open(&self.hierarchy, &self.init, &self.data_dir) {
+            Ok(keeper) => drop(self.keeper.set(Arc::new(keeper))),
+            // Everything else is as good without.
+            Err(failure) => tracing::warn!("{}", failure.sentence()),
+        }
+        Ok(())
+    }
+
+    /// What becomes readable when the keeper has ended. None: there is none.
+    pub(crate) fn keepers_end(&self) -> Option<Arc<OwnedFd>> {
+        self.keeper.get().and_then(|keeper| keeper.handle())
+    }
+
+    /// Another keeper in the place of one that has ended.
+    pub(crate) fn another_keeper(&self) -> Result<()> {
+        self.keeper.get().map_or(Ok(()), |keeper| keeper.start_again(&self.init))
     }
 
     /// Where mounts come from. Opened on first use.
@@ -113,18 +149,47 @@ impl Machine {
         Ok(self.sources.get_or_init(|| sources))
     }
 
+    /// Where the mount namespaces of leaders begin, in a daemon. A command line starts one, and to make this costs more
+    /// than that saves.
+    fn vestibule(&self) -> Result<Option<Arc<OwnedFd>>> {
+        if self.sealed.is_none() {
+            return Ok(None);
+        }
+        if let Some(vestibule) = self.vestibule.get() {
+            return Ok(Some(Arc::clone(vestibule)));
+        }
+        let made = linux::mount::vestibule()
+            .map_err(|errno| Failure::kernel("make a mount namespace to begin in", "", errno))?;
+        Ok(Some(Arc::clone(self.vestibule.get_or_init(|| Arc::new(made)))))
+    }
+
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
+    /// Where a host writes down who holds which lock: not to outlive a boot, and of this data directory alone.
+    pub(crate) fn locks_file(&self) -> Result<PathBuf> {
+        let stat = rustix::fs::stat(&self.data_dir)
+            .map_err(|errno| Failure::kernel("look at", self.data_dir.display(), errno))?;
+        Ok(self.run_dir.join(format!("locks-{:x}-{:x}.json", stat.st_dev, stat.st_ino)))
+    }
+
+    /// Looks at the data directory, and at nothing in it.
+    pub(crate) fn data_dir_is_there(&self) -> Result<()> {
+        rustix::fs::stat(&self.data_dir)
+            .map(drop)
+            .map_err(|errno| Failure::kernel("look at", self.data_dir.display(), errno))
+    }
+
     /// Makes a writable rootfs over an image and mounts it; without an image, over nothing.
     ///
-    /// When `owned`, for a client of the host: a host that starts after this one was killed destroys it.
+    /// With an owner, for that client of the host: a host that starts after this one was killed destroys it, unless the
+    /// client comes back.
     pub(crate) fn make_fs(
         &self,
         image: Option<&str>,
         options: images::rootfs::Options,
-        owned: bool,
+        owner: Option<&Owner>,
     ) -> Result<Rootfs> {
         // Nobody destroys the sandbox, and gives its ids to somebody else, before it is known who is in it.
         let _sandbox = match &options.within {
@@ -135,23 +200,29 @@ impl Machine {
             None => None,
         };
         let guid = options.guid.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        if owned {
+        if let Some(owner) = owner {
             let lock = Locked::acquire(&self.run_dir, &guid)?;
-            lock.write(&State { owned: true, ..self.state() })?;
+            lock.write(&State { owner: Some(owner.clone()), ..self.state() })?;
         }
         let options = images::rootfs::Options { guid: Some(guid.clone()), ..options };
         let created = Rootfs::create_over(self.store()?, image, options).map_err(Failure::from);
-        if created.is_err() && owned {
+        if created.is_err() && owner.is_some() {
             Locked::acquire(&self.run_dir, &guid)?.remove()?;
         }
-        created
+        let mut created = created?;
+        if let Some(namespace) = created.namespace() {
+            self.namespaces.keep(&guid, namespace);
+        }
+        let spent = created.spent();
+        self.hand.aside(move || drop(spent));
+        Ok(created)
     }
 
     /// Writes down whether a subcontainer ends with its owner.
-    pub(crate) fn set_owned(&self, guid: &str, owned: bool) -> Result<()> {
+    pub(crate) fn set_owner(&self, guid: &str, owner: Option<Owner>) -> Result<()> {
         let lock = self.lock(guid)?;
         let state = lock.read()?;
-        lock.write(&State { owned, data_dir: Some(self.data_dir.clone()), ..state })
+        lock.write(&State { owner, data_dir: Some(self.data_dir.clone()), ..state })
     }
 
     /// The state of a subcontainer of which nothing is known yet.
@@ -170,12 +241,18 @@ impl Machine {
                 Locked::acquire(&self.run_dir, guid)?
             }
         };
-        match self.rootfs(guid) {
-            Ok(_) => Ok(lock),
-            // Destroyed while we waited.
-            Err(failure) if failure.kind == ErrorKind::NotFound => lock.remove().and(Err(failure)),
-            Err(failure) => Err(failure),
+        if self.exists(guid)? {
+            return Ok(lock);
         }
+        // Destroyed while we waited.
+        let gone = self.rootfs(guid).map(drop);
+        lock.remove().and(gone)?;
+        self.lock(guid)
+    }
+
+    /// Whether there is a rootfs of this guid, without a look at what it is.
+    pub(crate) fn exists(&self, guid: &str) -> Result<bool> {
+        Rootfs::exists(&self.data_dir, guid).map_err(Failure::from)
     }
 
     pub(crate) fn rootfs(&self, guid: &str) -> Result<Rootfs> {

@@ -23,7 +23,7 @@ use rustix::mount::MountPropagationFlags;
 use serde::{Deserialize, Serialize};
 
 use super::state::Stamp;
-use super::{Io, Launch, Launched, Leader, Machine};
+use super::{Io, Launch, Launched, Leader, Machine, Owner};
 use crate::engine::dev_null;
 use crate::engine::limits::Limited;
 use crate::engine::privileges::Privileges;
@@ -92,14 +92,14 @@ pub(super) fn check(settings: &SandboxSettings) -> Result<()> {
 impl Machine {
     /// Makes what is there of a sandbox that does not run. With an image, its own processes are that one's.
     ///
-    /// When `owned`, a host that starts after this one was killed destroys it.
+    /// Its owner is as in [`Machine::make_fs`].
     pub(crate) fn create_sandbox(
         &self,
         image: Option<&str>,
         name: Option<String>,
         throwaway: bool,
         settings: SandboxSettings,
-        owned: bool,
+        owner: Option<&Owner>,
     ) -> Result<Rootfs> {
         check(&settings)?;
         let guid = uuid::Uuid::new_v4().to_string();
@@ -112,7 +112,7 @@ impl Machine {
             sandbox: Some(settings),
             ..Default::default()
         };
-        self.make_fs(image, options, owned)
+        self.make_fs(image, options, owner)
     }
 
     /// Starts a sandbox, with what it was made with. It goes on when this process ends.
@@ -128,6 +128,7 @@ impl Machine {
             network: Some(settings.network),
             publish_proc: false,
             stays: true,
+            implicit: false,
             io: Io {
                 stdio: [Arc::clone(&null), Arc::clone(&null), null],
                 terminal: None,

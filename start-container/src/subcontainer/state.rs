@@ -3,14 +3,16 @@
 //! ```text
 //! /run/start-container/<guid>/            locked (flock) by whoever changes the subcontainer
 //! /run/start-container/<guid>/state.json  the leader, or how it ended
+//! /run/start-container/<guid>/exit        the exit code of our init, by itself: where that is the leader
+//! /run/start-container/<guid>/log/        streams that are kept (see `crate::logs`)
 //! ```
 //! A record is written before the thing it records is made and removed after that is gone. A process id in it is
 //! believed only together with the time its process started.
 
-use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use linux::step::{Step, during};
 use protocol::image::ImageConfig;
 use protocol::limits::Limits;
 use protocol::network::Network;
@@ -20,6 +22,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::sandbox::Role;
+use crate::engine::keeper::{self, Kept};
 use crate::engine::privileges::Privileges;
 use crate::engine::settings::Settings;
 use crate::error::{Failure, Result};
@@ -39,6 +42,9 @@ pub(crate) struct LeaderRecord {
     /// It ends with the process that launched it.
     #[serde(default)]
     pub(crate) guarded: bool,
+    /// Who tells of its end when no daemon sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<Kept>,
     /// How its image wants commands to be run.
     #[serde(default)]
     pub(crate) image: ImageConfig,
@@ -67,6 +73,66 @@ pub(crate) struct LeaderRecord {
     /// The machine's id that is 0 inside, if it has a user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) first_id: Option<u32>,
+    /// An idle init that came with a first command: nobody has launched it, and it makes room for who does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) implicit: bool,
+}
+
+/// Nobody serves them, and somebody else may have them by now.
+fn without_ports(network: &Network) -> Network {
+    match network {
+        Network::Private { name, aliases, .. } => {
+            Network::Private { name: name.clone(), aliases: aliases.clone(), publish: Vec::new() }
+        }
+        other => other.clone(),
+    }
+}
+
+/// What a leader was launched with, and whoever takes its place unasked has, too; but for published ports.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Terms {
+    pub(crate) privileges: Privileges,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// None: that of its sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<Network>,
+    #[serde(default)]
+    pub(crate) settings: Settings,
+}
+
+impl Terms {
+    fn of(leader: &LeaderRecord) -> Self {
+        Self {
+            privileges: leader.privileges.clone(),
+            limits: leader.limits.clone(),
+            network: (!matches!(leader.role, Role::In(_))).then(|| without_ports(&leader.network)),
+            settings: leader.settings.clone(),
+        }
+    }
+}
+
+/// A client of the host's, and its session.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Owner {
+    /// What its token is checked by: that itself is written down nowhere.
+    pub(crate) digest: String,
+    pub(crate) uid: u32,
+    /// 0: it is in a pid namespace that is not ours.
+    pub(crate) pid: i32,
+    /// As of a leader.
+    pub(crate) start_time: u64,
+}
+
+impl Owner {
+    /// A handle on the process, if it is there still. One whose number means nothing here counts as gone.
+    pub(crate) fn handle(&self) -> Option<OwnedFd> {
+        let pidfd = linux::pidfd::open(rustix::process::Pid::from_raw(self.pid)?).ok()?;
+        let same = start_time(self.pid) == Some(self.start_time);
+        (same && !super::leader::has_ended(&pidfd)).then_some(pidfd)
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -76,9 +142,12 @@ pub(crate) struct State {
     pub(crate) leader: Option<LeaderRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exited: Option<Outcome>,
-    /// It ends with a client of the host: a host that finds it at its start destroys it.
-    #[serde(default)]
-    pub(crate) owned: bool,
+    /// What the leader had that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<Terms>,
+    /// It ends with a client of the host: a host that finds it at its start destroys it, unless that client comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<Owner>,
     /// Groups with controllers are being made for it.
     #[serde(default)]
     pub(crate) limiting: bool,
@@ -92,6 +161,11 @@ impl State {
     pub(crate) fn limited(&self) -> bool {
         self.limiting || self.leader.as_ref().is_some_and(|leader| leader.limited)
     }
+
+    /// What the last leader had, whether its end is written down or not.
+    pub(crate) fn terms(&self) -> Option<Terms> {
+        self.leader.as_ref().map(Terms::of).or_else(|| self.last.clone())
+    }
 }
 
 /// The directory of one subcontainer, locked against everybody else until this is dropped.
@@ -102,6 +176,7 @@ pub(crate) struct Locked {
 }
 
 const FILE: &str = "state.json";
+const EXIT: &str = "exit";
 
 impl Locked {
     /// Makes the directory if it is not there, and waits for the lock.
@@ -109,7 +184,7 @@ impl Locked {
         loop {
             let path = run_dir.join(guid);
             make_dir(run_dir)
-                .and_then(|()| make_dir(&path))
+                .and_then(|()| during(Step::MakeState, || make_dir(&path)))
                 .map_err(|errno| Failure::kernel("lock", path.display(), errno))?;
             if let Some(locked) = Self::existing(run_dir, guid)? {
                 return Ok(locked);
@@ -141,6 +216,10 @@ impl Locked {
 
     /// Replaces the state by rename.
     pub(crate) fn write(&self, state: &State) -> Result<()> {
+        during(Step::WriteState, || self.replace(state))
+    }
+
+    fn replace(&self, state: &State) -> Result<()> {
         let fail = |errno| Failure::kernel("write", self.path.join(FILE).display(), errno);
         let text = serde_json::to_vec(state).map_err(|error| {
             Failure::new(protocol::ErrorKind::Internal, "write", self.path.join(FILE).display())
@@ -154,14 +233,37 @@ impl Locked {
         rustix::fs::renameat(&self.dir, "state.new", &self.dir, FILE).map_err(fail)
     }
 
+    /// A new file for the exit code of our init, open to be mapped; the one of an earlier leader is gone.
+    pub(crate) fn exit_file(&self) -> Result<OwnedFd> {
+        let fail = |errno| Failure::kernel("create", self.path.join(EXIT).display(), errno);
+        match rustix::fs::unlinkat(&self.dir, EXIT, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let made = || rustix::fs::openat(&self.dir, EXIT, flags, Mode::from(0o600));
+        let file = during(Step::MakeExitFile, made).map_err(fail)?;
+        // Its page is there before somebody maps it: a full file system is met here.
+        match rustix::io::write(&file, &[0; 4]).map_err(fail)? {
+            4 => Ok(file),
+            _ => Err(fail(Errno::NOSPC)),
+        }
+    }
+
     /// Removes the directory: nothing of the subcontainer is left.
     pub(crate) fn remove(self) -> Result<()> {
-        for name in [FILE, "state.new"] {
+        during(Step::RemoveState, || self.remove_all())
+    }
+
+    fn remove_all(&self) -> Result<()> {
+        for name in [FILE, "state.new", EXIT] {
             match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(Failure::kernel("remove", self.path.join(name).display(), errno)),
             }
         }
+        crate::logs::fifo::remove_all(&self.dir)
+            .map_err(|errno| Failure::kernel("remove", self.path.join("log").display(), errno))?;
         match rustix::fs::rmdir(&self.path) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Failure::kernel("remove", self.path.display(), errno)),
@@ -172,6 +274,13 @@ impl Locked {
 /// The state of a subcontainer as it is this moment, without the lock.
 pub(crate) fn read(run_dir: &Path, guid: &str) -> Result<State> {
     read_with_stamp(run_dir, guid).map(|(state, _)| state)
+}
+
+/// What our init has left of its end, if it was the leader and could.
+pub(crate) fn init_end(run_dir: &Path, guid: &str) -> Option<linux::pidfd::ExitStatus> {
+    let dir = open_dir(&run_dir.join(guid)).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    keeper::read_record(rustix::fs::openat(&dir, EXIT, flags, Mode::empty()).ok()?)
 }
 
 /// Tells one state on disk from the one that replaces it. Nothing has none.
@@ -222,9 +331,8 @@ pub(crate) fn guids(run_dir: &Path) -> Result<Vec<String>> {
 
 /// When a process started, in clock ticks since boot.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; field 22 is the twentieth after it.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    let proc = linux::proc::Procfs::shared().ok()?;
+    proc.start_time(rustix::process::Pid::from_raw(pid)?).map(|(time, _)| time)
 }
 
 fn read_in(dir: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<(State, Option<Stamp>)> {
@@ -234,10 +342,7 @@ fn read_in(dir: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<(State, Opti
         other => other.map_err(fail)?,
     };
     let stamp = Stamp::of(&rustix::fs::fstat(&file).map_err(fail)?);
-    let mut text = Vec::new();
-    std::fs::File::from(file).read_to_end(&mut text).map_err(|error| {
-        Failure::new(protocol::ErrorKind::Kernel, "read", path.join(FILE).display()).because(error)
-    })?;
+    let text = linux::file::read(file).map_err(fail)?;
     let state = serde_json::from_slice(&text).map_err(|error| {
         Failure::new(protocol::ErrorKind::Corrupt, "read", path.join(FILE).display()).because(error)
     })?;

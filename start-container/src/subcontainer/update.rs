@@ -8,7 +8,7 @@
 //! By the first state, whoever ends the container finds the groups. The second one tells that they are complete: a command that looked before that has either started when the update moves what runs, or sees another state
 //! after its start.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use protocol::ErrorKind;
 use protocol::limits::Limits;
@@ -16,6 +16,7 @@ use protocol::limits::Limits;
 use super::state::{LeaderRecord, Stamp, State};
 use super::{Leader, Machine, state};
 use crate::engine::limits::{self, Limited};
+use crate::engine::lock;
 use crate::engine::process::Process;
 use crate::error::{Failure, Result};
 
@@ -28,8 +29,7 @@ pub(super) struct Seen {
 
 impl Leader {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        // Whole after each statement.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     /// Whose groups for limits it is in: its own, or those of its sandbox.

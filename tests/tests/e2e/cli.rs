@@ -41,6 +41,42 @@ fn s1_ls_inspect_and_stats_show_what_runs() {
 }
 
 #[test]
+fn s1_run_makes_a_container_for_one_command_and_leaves_nothing() {
+    isolated(|| {
+        let cli = Cli::with_busybox();
+        let nothing =
+            || assert_eq!(cli.run(["--json", "subcontainer", "ls"]).ok().json(), serde_json::json!([]));
+        let said = cli.run(["run", "busybox", "sh", "-c", "echo $$; echo x >/file; exit 3"]);
+        assert_eq!((said.code, said.out().as_str()), (3, "1"), "{}", said.err());
+        nothing();
+        let contained =
+            ["run", "--userns", "--network", "none", "-m", "64m", "--rootfs-size", "32m", "-e", "A=b"];
+        let script = "cut -c1-11 /proc/self/uid_map; ls /sys/class/net; echo $A";
+        let said = cli.run(contained.iter().chain(&["busybox", "sh", "-c", script])).ok().out();
+        assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "lo", "b"]);
+        // The image's own command reads what is ours to read.
+        assert_eq!(cli.run_with_input(b"echo from $0\n", ["run", "busybox"]).ok().out(), "from /bin/sh");
+        nothing();
+        assert_eq!(cli.run(["run", "nobodys", "true"]).code, 125);
+        assert_eq!(cli.run(["run", "busybox", "nope"]).code, 127);
+        assert_eq!(cli.run(["run", "-u", "stranger", "busybox", "true"]).code, 125);
+        nothing();
+        // Asked to end, it takes everything away.
+        let mut command = cli.command(["run", "busybox", "sh", "-c", "echo on; exec sleep 7333"]);
+        let mut running = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut on = [0; 3];
+        std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut on).unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        running.wait().unwrap();
+        let left = cli.run(["--json", "subcontainer", "ls"]).ok().json();
+        // Killed, it cannot: what ran has ended, and the files are there for `rm`.
+        cli.run(["rm", left[0]["guid"].as_str().unwrap()]).ok();
+        nothing();
+    });
+}
+
+#[test]
 fn s2_environment_comes_from_image_file_and_flags_in_that_order() {
     isolated(|| {
         let cli = Cli::with_busybox();

@@ -8,26 +8,45 @@
     reason = "a test fails by panicking, and may ignore"
 )]
 
+mod adoption;
 mod attack;
+mod backup;
 mod bad_input;
+mod broker;
 mod cli;
+mod connect;
+mod develop;
 mod disk;
+mod doctor;
+mod door;
 mod exec;
+mod faults;
+mod functions;
 mod images;
 mod limits;
+mod locks;
+mod logs;
 mod mounts;
 mod network;
+mod operate;
+mod packages;
 mod pipe_wrap;
+mod ported;
 mod privileges;
 mod registry;
+mod replace;
 mod rootfs;
 mod rpc;
 mod sandbox;
 mod scarcity;
+mod service;
+mod sessions;
 mod settings;
+mod sources;
 mod stats;
 mod storm;
 mod streams;
 mod survival;
 mod terminal;
 mod userns;
+mod workers;

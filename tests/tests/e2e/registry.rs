@@ -8,10 +8,10 @@ use tests::cli::finish;
 use tests::{Cli, image, isolated};
 
 /// Debian's docker-registry on the loopback of this test, filled by skopeo.
-struct Registry(Child);
+pub(super) struct Registry(Child);
 
 impl Registry {
-    fn start(cli: &Cli) -> Self {
+    pub(super) fn start(cli: &Cli) -> Self {
         let config = cli.data().join("registry.yml");
         let storage = cli.data().join("registry");
         fs::create_dir(&storage).unwrap();
@@ -32,7 +32,11 @@ impl Registry {
     }
 
     fn push(&self, name: &str) {
-        let source = format!("oci-archive:{}", image::busybox().display());
+        self.push_from(&format!("oci-archive:{}", image::busybox().display()), name);
+    }
+
+    /// Copies something that skopeo can name.
+    pub(super) fn push_from(&self, source: &str, name: &str) {
         let target = format!("docker://127.0.0.1:5000/{name}");
         let mut skopeo = Command::new("skopeo");
         skopeo.args([
@@ -42,7 +46,7 @@ impl Registry {
             "copy",
             "-q",
             "--dest-tls-verify=false",
-            &source,
+            source,
             &target,
         ]);
         finish(skopeo, b"").ok();

@@ -199,6 +199,41 @@ fn s20_timeouts_cancellations_and_signals_are_told_apart() {
     });
 }
 
+/// Groups of commands that end are used again; what a command has left running is nobody's else.
+#[test]
+fn s20_what_a_command_leaves_running_does_not_end_with_another_one() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let guid = rpc.create_fs("busybox");
+        rpc.exec(&guid, &["true"]);
+        let left = "setsid sleep 1000 >/dev/null 2>&1 </dev/null &";
+        assert_eq!(rpc.exec(&guid, &["sh", "-c", left])["outcome"], json!({"kind": "exit", "code": 0}));
+        for _ in 0..3 {
+            let params = json!({"guid": guid, "command": ["sleep", "1000"], "timeout": 50});
+            assert_eq!(rpc.call("subcontainer.exec", params)["outcome"], json!({"kind": "timeout"}));
+            assert_eq!(sleepers(&mut rpc, &guid), "1\n");
+        }
+        // Many at once, and then none: a few groups stay, and are empty.
+        let many: Vec<_> = (0..20)
+            .map(|_| rpc.send("subcontainer.exec", json!({"guid": guid, "command": ["true"]})))
+            .collect();
+        for id in many {
+            assert_eq!(rpc.answer(id).unwrap()["outcome"], json!({"kind": "exit", "code": 0}));
+        }
+        let base =
+            ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| format!("{root}/start-container/{guid}"));
+        let base = base.iter().find(|base| fs::exists(base).unwrap()).unwrap();
+        let groups =
+            fs::read_dir(base).unwrap().flatten().filter(|entry| entry.file_type().unwrap().is_dir());
+        let empty =
+            groups.filter(|group| fs::read_to_string(group.path().join("cgroup.procs")).unwrap().is_empty());
+        assert!((1..=4).contains(&empty.count()));
+        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+        assert!(!fs::exists(base).unwrap());
+    });
+}
+
 #[test]
 fn streams_of_a_spawned_process_pass_on_connections_of_their_own() {
     isolated(|| {
@@ -253,7 +288,7 @@ fn streams_of_a_spawned_process_pass_on_connections_of_their_own() {
 #[test]
 fn a_client_that_vanishes_in_the_middle_of_each_call_leaves_nothing() {
     isolated(|| {
-        let host = Host::with_busybox();
+        let host = Host::after_one_life();
         let archive = tests::image::busybox();
         let calls = [
             ("image.import", json!({"path": archive, "name": "again"})),
@@ -266,12 +301,6 @@ fn a_client_that_vanishes_in_the_middle_of_each_call_leaves_nothing() {
             ("file.write", json!({"path": "/file", "data": {"text": "x".repeat(1 << 20)}})),
             ("subcontainer.destroyFs", json!({})),
         ];
-        // One whole life first, so that what the host keeps for good is there already.
-        let mut rpc = host.connect();
-        let guid = rpc.create_fs("busybox");
-        rpc.exec(&guid, &["true"]);
-        drop(rpc);
-        std::thread::sleep(Duration::from_millis(300));
         let before = Machine::look(Processes::All, &[]).unwrap();
         let descriptors = host.descriptors();
         for (method, params) in &calls {
@@ -314,12 +343,7 @@ fn a_client_that_vanishes_in_the_middle_of_each_call_leaves_nothing() {
 #[test]
 fn what_is_launched_while_it_is_destroyed_is_forgotten() {
     isolated(|| {
-        let host = Host::with_busybox();
-        let mut rpc = host.connect();
-        let guid = rpc.create_fs("busybox");
-        rpc.exec(&guid, &["true"]);
-        drop(rpc);
-        std::thread::sleep(Duration::from_millis(300));
+        let host = Host::after_one_life();
         let descriptors = host.descriptors();
         std::thread::scope(|scope| {
             for worker in 0..6 {

@@ -60,6 +60,26 @@ fn s6_16_parallel_execs_never_fail_on_the_command_line() {
     });
 }
 
+/// What a host makes once is made by whoever comes first, and here all do.
+#[test]
+fn s6_the_first_launches_of_a_host_may_come_at_once() {
+    isolated(|| {
+        for _ in 0..rounds(20, 4) {
+            let host = Host::with_busybox();
+            let mut rpc = host.connect();
+            let guids: Vec<String> = (0..16).map(|_| rpc.create_fs("busybox")).collect();
+            let launches: Vec<u64> =
+                guids.iter().map(|guid| rpc.send("subcontainer.launch", json!({"guid": guid}))).collect();
+            for id in launches {
+                rpc.answer(id).unwrap();
+            }
+            for guid in &guids {
+                rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+            }
+        }
+    });
+}
+
 #[test]
 fn s12_thousands_of_lives_leak_nothing() {
     isolated(|| {

@@ -164,7 +164,8 @@ fn s6_cve_2017_5226_nothing_is_typed_into_a_terminal() {
             let guid = arena.rootfs(&mut rpc, kind);
             let launched = rpc.call("subcontainer.launch", relaxed.launch(&guid, kind));
             let mut command = Command::new("sh");
-            let script = "out=$1; shift; \"$@\" >$out; read line; echo read-$line-read";
+            // Said once it has ended: until then what is typed may be for the command.
+            let script = "out=$1; shift; \"$@\" >$out.new; mv $out.new $out; read line; echo read-$line-read";
             command.args(["-c", script, "sh", "/tmp/said"]);
             command.args(enter(arena.path(&guid).to_str().unwrap(), &launched["pid"].to_string()));
             let mut terminal = Terminal::start(&command, 24, 80);

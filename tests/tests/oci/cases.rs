@@ -96,7 +96,7 @@ pub(crate) const PROCESS: &[Case] = &[
     ("score", |c| c["process"]["oomScoreAdj"] = json!(250), "cat /proc/self/oom_score_adj"),
     ("hostname", |c| c["hostname"] = json!("other"), "hostname; cat /proc/sys/kernel/hostname"),
     ("signals are as at the beginning", |_| {}, "grep -E 'Sig(Blk|Ign|Cgt)' /proc/1/status"),
-    ("descriptors", |_| {}, "ls /proc/1/fd | wc -l"),
+    ("descriptors", |_| {}, "echo /proc/1/fd/*"),
     ("a command that is not there", |c| c["process"]["args"] = json!(["nope"]), ""),
     ("a path that is not there", |c| c["process"]["args"] = json!(["/nope"]), ""),
     ("a command that is no program", |c| c["process"]["args"] = json!(["/etc/passwd"]), ""),
@@ -137,6 +137,17 @@ pub(crate) const MOUNTING: &[Case] = &[
         |c| mount(c, "/m", "tmpfs", "tmpfs", &["nosuid", "noexec", "size=64k", "mode=711"]),
         "grep ' /m ' /proc/mounts; stat -c %a /m",
     ),
+    ("a tmpfs has the mode of what it hides", |c| mount(c, "/etc", "tmpfs", "tmpfs", &[]), "stat -c %a /etc"),
+    (
+        "a tmpfs has the mode of what it hides, in another mount, too",
+        |c| {
+            mount(c, "/m", "bind", "/", &["bind", "ro"]);
+            mount(c, "/m/root", "tmpfs", "tmpfs", &[]);
+            mount(c, "/n", "tmpfs", "tmpfs", &[]);
+            mount(c, "/n/new", "tmpfs", "tmpfs", &[]);
+        },
+        "stat -c %a /m/root /n/new",
+    ),
     ("read-only tmpfs", |c| mount(c, "/m", "tmpfs", "tmpfs", &["ro"]), "touch /m/x; echo $?"),
     (
         "copy up",
@@ -151,6 +162,16 @@ pub(crate) const MOUNTING: &[Case] = &[
             mount(c, "/m/n", "tmpfs", "two", &[]);
         },
         "grep ' /m' /proc/mounts | cut -d' ' -f1-3",
+    ),
+    (
+        "mounts are listed in order",
+        |c| {
+            mount(c, "/m", "tmpfs", "one", &[]);
+            mount(c, "/m/n", "bind", "/etc", &["bind"]);
+            mount(c, "/n", "tmpfs", "two", &[]);
+            mount(c, "/m/o", "bind", "/etc", &["rbind", "unbindable"]);
+        },
+        MOUNTS,
     ),
     (
         "target through a link",
@@ -238,6 +259,13 @@ pub(crate) const LINUX: &[Case] = &[
         |_| {},
         "for n in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$n; done | \
         sort -u | wc -l",
+    ),
+    ("the loopback is up", |_| {}, "cat /sys/class/net/lo/operstate /sys/class/net/lo/flags"),
+    ("a hostname as a setting", |c| c["linux"]["sysctl"] = json!({"kernel.hostname": "other"}), "hostname"),
+    (
+        "a domainname as a setting",
+        |c| c["linux"]["sysctl"] = json!({"kernel.domainname": "other"}),
+        "cat /proc/sys/kernel/domainname",
     ),
     ("host's pid namespace", |c| without_namespace(c, "pid"), "test $$ -gt 1; echo $?"),
     (

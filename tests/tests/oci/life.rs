@@ -57,7 +57,7 @@ fn o1_a_container_is_created_started_killed_and_deleted() {
 fn o1_commands_run_beside_the_first_one() {
     isolated(|| {
         let mut bundle = Bundle::new();
-        bundle.sh("exec sleep 1000");
+        bundle.config["process"]["args"] = json!(["sleep", "1000"]);
         bundle.create("one", &[]).ok();
         bundle.ours(&["start", "one"]).ok();
         let said = bundle.ours(&[
@@ -117,6 +117,25 @@ fn o1_commands_run_beside_the_first_one() {
 }
 
 #[test]
+fn o1_a_container_that_somebody_waits_for_is_everybodys() {
+    isolated(|| {
+        let mut bundle = Bundle::new();
+        bundle.sh("echo; exec sleep 1000");
+        for delete in [false, true] {
+            let mut waiting = bundle.runtime("ours");
+            let mut waiting = waiting.args(["run", "one"]).stdout(Stdio::piped()).spawn().unwrap();
+            waiting.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+            bundle.ours(&["pause", "one"]).ok();
+            bundle.ours(&["resume", "one"]).ok();
+            bundle.ours(&["update", "--pids-limit", "30", "one"]).ok();
+            bundle.ours(if delete { &["delete", "--force", "one"] } else { &["kill", "one", "KILL"] }).ok();
+            assert_eq!(waiting.wait().unwrap().code(), Some(137));
+            assert!(bundle.ours(&["state", "one"]).err().contains("does not exist"));
+        }
+    });
+}
+
+#[test]
 fn o1_hooks_run_at_their_points_with_the_state_on_their_input() {
     isolated(|| {
         let mut bundle = Bundle::new();
@@ -143,7 +162,7 @@ fn o1_hooks_run_at_their_points_with_the_state_on_their_input() {
         assert_eq!(said.out(), "startContainer");
         assert_eq!(
             fs::read_to_string(&log).unwrap(),
-            "prestart creating\ncreateRuntime creating\ncreateContainer inside\npoststart running\npoststop stopped\n"
+            "prestart created\ncreateRuntime creating\ncreateContainer inside\npoststart running\npoststop stopped\n"
         );
 
         // One that fails takes the container with it.
@@ -189,7 +208,7 @@ fn o1_a_terminal_is_given_to_whoever_listens() {
     });
 }
 
-fn receive(listener: &UnixListener) -> OwnedFd {
+pub(crate) fn receive(listener: &UnixListener) -> OwnedFd {
     let (connection, _) = listener.accept().unwrap();
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
@@ -363,7 +382,7 @@ fn o1_features_tell_what_the_code_does() {
     for word in ["rro", "tmpcopyup", "ridmap", "rslave", "nosymfollow"] {
         assert!(words.contains(&json!(word)), "{word}");
     }
-    assert_eq!(features["linux"]["cgroup"]["systemd"], false);
+    assert_eq!(features["linux"]["cgroup"]["systemd"], true);
     assert_eq!(features["linux"]["namespaces"].as_array().unwrap().len(), 8);
 }
 
@@ -414,5 +433,119 @@ fn o1_an_io_priority_is_given() {
         bundle.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
         bundle.sh("ionice -p 1");
         assert!(bundle.run("ours").ok().out().starts_with("idle"));
+    });
+}
+
+#[test]
+fn o1_a_policy_of_scheduling_is_given() {
+    isolated(|| {
+        let mut bundle = Bundle::new();
+        bundle.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
+        // proc_pid_stat(5): nice, policy.
+        bundle.sh("cut -d' ' -f19,41 /proc/1/stat");
+        assert_eq!(bundle.run("ours").ok().out(), "5 3");
+        bundle.config["process"]["scheduler"] = json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_FLY"]});
+        assert!(bundle.run("ours").err().contains("process.scheduler.flags"));
+    });
+}
+
+#[test]
+fn o1_processors_of_a_command_are_those_it_is_given() {
+    isolated(|| {
+        let mut bundle = Bundle::new();
+        bundle.sh("exec sleep 1000");
+        bundle.create("one", &[]).ok();
+        bundle.ours(&["start", "one"]).ok();
+        let process = bundle.path().join("process.json");
+        let run = |affinity: Value| {
+            let text = json!({"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/",
+                "env": ["PATH=/bin"], "execCPUAffinity": affinity});
+            fs::write(&process, text.to_string()).unwrap();
+            bundle.ours(&["exec", "--process", process.to_str().unwrap(), "one"])
+        };
+        assert_eq!(run(json!({"initial": "0", "final": "0"})).ok().out(), "Cpus_allowed_list:\t0");
+        let bad = run(json!({"final": "0-"}));
+        assert!(bad.code == 255 && bad.err().contains("execCPUAffinity.final"), "{}", bad.err());
+        bundle.ours(&["delete", "--force", "one"]).ok();
+    });
+}
+
+#[test]
+fn o1_a_policy_of_memory_is_given_where_the_machine_has_nodes() {
+    isolated(|| {
+        let mut bundle = Bundle::new();
+        bundle.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"});
+        bundle.sh("grep -c bind:0 /proc/1/numa_maps");
+        let said = bundle.run("ours");
+        if fs::exists("/proc/self/numa_maps").unwrap() {
+            assert_ne!(said.ok().out(), "0");
+        } else {
+            assert!(said.code != 0 && said.err().contains("memory policy"), "{}", said.err());
+        }
+        bundle.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "zero"});
+        assert!(bundle.run("ours").err().contains("linux.memoryPolicy.nodes"));
+    });
+}
+
+#[test]
+fn o1_a_user_who_is_not_root_is_told_so_and_leaves_nothing() {
+    isolated(|| {
+        let bundle = Bundle::new();
+        bundle.runtime("ours");
+        for path in [bundle.path(), &bundle.rootfs()] {
+            std::os::unix::fs::chown(path, Some(4711), Some(4711)).unwrap();
+        }
+        // Where everybody can execute it.
+        let program = bundle.path().join("own/start-container-oci");
+        fs::create_dir(bundle.path().join("own")).unwrap();
+        fs::copy(tests::cli::binary(), &program).unwrap();
+        let mut own = Command::new("setpriv");
+        own.args(["--reuid", "4711", "--regid", "4711", "--clear-groups", "--"]);
+        own.arg(program).args(["run", "one"]).current_dir(bundle.path());
+        let said = finish(own.env("XDG_RUNTIME_DIR", bundle.path()));
+        assert!(said.code == 1 && said.err().contains("this needs root"), "{}", said.err());
+        assert!(!bundle.path().join("start-container").exists());
+    });
+}
+
+#[test]
+fn o1_a_program_that_only_a_capability_allows_is_executed() {
+    isolated(|| {
+        let mut bundle = Bundle::new();
+        let program = bundle.rootfs().join("bin/busybox-own");
+        fs::copy(bundle.rootfs().join("bin/busybox"), &program).unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o744)).unwrap();
+        bundle.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        bundle.config["process"]["args"] = json!(["busybox-own", "echo", "ran"]);
+        let refused = bundle.run("ours");
+        assert!(refused.code != 0 && refused.err().contains("permission denied"), "{}", refused.err());
+        for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+            bundle.config["process"]["capabilities"][set] = json!(["CAP_DAC_OVERRIDE"]);
+        }
+        assert_eq!(bundle.run("ours").ok().out(), "ran");
+    });
+}
+
+#[test]
+fn o1_a_script_whose_interpreter_is_missing_is_not_said_to_be_missing() {
+    isolated(|| {
+        let mut bundle = Bundle::new();
+        let script = bundle.rootfs().join("bin/script");
+        fs::write(&script, "#!/no/such/thing\n").unwrap();
+        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let said = |failed: tests::Finished| {
+            let text = "exec /bin/script: no such file or directory: the interpreter";
+            assert!(failed.code != 0 && failed.err().contains(text), "{}", failed.err());
+        };
+        bundle.config["process"]["args"] = json!(["/bin/script"]);
+        said(bundle.run("ours"));
+        bundle.create("one", &[]).ok();
+        said(bundle.ours(&["start", "one"]));
+        bundle.ours(&["delete", "--force", "one"]).ok();
+        bundle.sh("exec sleep 1000");
+        bundle.create("two", &[]).ok();
+        bundle.ours(&["start", "two"]).ok();
+        said(bundle.ours(&["exec", "two", "/bin/script"]));
+        bundle.ours(&["delete", "--force", "two"]).ok();
     });
 }

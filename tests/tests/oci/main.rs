@@ -5,7 +5,12 @@
 //! agree     one table of bundles (cases), run by all three: where the other two agree, so do we
 //! life      create, start, state, kill, delete, exec, hooks; what is said when something is wrong
 //! killed    nothing stays, whoever is killed when
-//! engines   podman and containerd
+//! checkpoint  by criu
+//! links     of the machine, given to a container
+//! suites    what public conformance suites showed
+//! systemd   scopes, by a systemd of the test's own
+//! engines   what engines have in common
+//! podman, containerd, cri (what Kubernetes asks for)
 //! ```
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +21,14 @@
 
 mod agree;
 mod cases;
+mod checkpoint;
+mod containerd;
+mod cri;
 mod engines;
 mod killed;
 mod life;
+mod links;
+mod podman;
 mod rig;
+mod suites;
+mod systemd;

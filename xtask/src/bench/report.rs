@@ -4,16 +4,32 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
+use anyhow::Context as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::chart;
 use super::lab::Lab;
 use super::race::{Figures, disturbances};
 use crate::say;
 
+/// How much worse a number may be than the one before until it counts: the speed of a machine changes, and ratios
+/// with it.
+const TOLERANCE: f64 = 1.15;
+
 /// Something that was promised, and what was measured.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Bar {
     what: String,
     limit: f64,
     at_most: bool,
+    /// Not a number when it could not be measured, which JSON calls null.
+    #[serde(deserialize_with = "nan")]
     measured: f64,
+}
+
+fn nan<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
+    Option::deserialize(from).map(|value| value.unwrap_or(f64::NAN))
 }
 
 impl Bar {
@@ -25,6 +41,15 @@ impl Bar {
     /// More is better.
     pub(super) fn at_least(what: &str, limit: f64, measured: f64) -> Self {
         Self { what: what.to_owned(), limit, at_most: false, measured }
+    }
+
+    /// Whether this is worse than what was measured before.
+    fn worse_than(&self, before: &Self) -> bool {
+        if self.at_most {
+            self.measured > before.measured * TOLERANCE
+        } else {
+            self.measured * TOLERANCE < before.measured
+        }
     }
 
     fn verdict(&self) -> &'static str {
@@ -43,17 +68,24 @@ pub(super) struct Table {
     figures: Vec<Figures>,
     /// The contestant that the ratios are to; none: single numbers.
     reference: Option<&'static str>,
+    /// Whether it is in the picture.
+    chart: bool,
 }
 
 impl Table {
     /// Times with spread, and their ratios to the contestant whose name begins so.
     pub(super) fn times(title: &str, figures: Vec<Figures>, reference: &'static str) -> Self {
-        Self { title: title.to_owned(), figures, reference: Some(reference) }
+        Self { title: title.to_owned(), figures, reference: Some(reference), chart: false }
     }
 
     /// One number each.
     pub(super) fn numbers(title: &str, figures: Vec<Figures>) -> Self {
-        Self { title: title.to_owned(), figures, reference: None }
+        Self { title: title.to_owned(), figures, reference: None, chart: false }
+    }
+
+    /// To be in the picture too.
+    pub(super) fn drawn(self) -> Self {
+        Self { chart: true, ..self }
     }
 
     fn write(&self, page: &mut String) -> std::fmt::Result {
@@ -137,6 +169,28 @@ impl Report {
         page
     }
 
+    /// The bars alone, for the next run to compare with.
+    pub(super) fn json(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(&self.bars)? + "\n")
+    }
+
+    /// The bars that became worse since a former run, one line each.
+    pub(super) fn worse(&self, before: &str) -> anyhow::Result<Vec<String>> {
+        let before: Vec<Bar> = serde_json::from_str(before).context("parse the former bars")?;
+        let pairs = self.bars.iter().filter_map(|bar| {
+            let former = before.iter().find(|former| former.what == bar.what)?;
+            bar.worse_than(former)
+                .then(|| format!("{}: {}, was {}", bar.what, number(bar.measured), number(former.measured)))
+        });
+        Ok(pairs.collect())
+    }
+
+    /// The tables with times, as a picture.
+    pub(super) fn chart(&self) -> String {
+        let tables = self.tables.iter().filter(|table| table.chart);
+        chart::draw(tables.map(|table| (table.title.as_str(), table.figures.as_slice())))
+    }
+
     /// The bars alone, for the README.
     pub(super) fn summary(&self) -> String {
         let mut table = String::from("| measured in one run | ratio or number | bar |\n|---|---:|---:|\n");
@@ -198,7 +252,12 @@ times slower for a minute after many were removed, and a benchmark removes many.
 All engines run the same static busybox with the same namespaces (pid, mount, ipc, uts), except where a row says
 otherwise; where a machine shows both cgroup versions, the others see version 1 alone, since crun refuses to start
 there. `crun run` and `runc run` use a ready bundle and a read-only root directory; start-container also makes, and
-removes, a writable overlay over an image. The floors are `xtask/bench/floor.c`: the system calls alone.
+removes, a writable overlay over an image. The floors are `xtask/bench/floor.c`: the system calls alone; the last of them
+with the mounts of an OCI container, a network namespace, a seccomp filter and a control group of pids, memory and cpu.
+
+`cargo xtask bench --check` measures again and names what became worse than `docs/benchmarks.json`.
+
+![start-container beside other engines](benchmarks.svg)
 ";
 
 fn machine() -> Vec<String> {
@@ -223,7 +282,7 @@ fn machine() -> Vec<String> {
     ]
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     // The sum of nothing is -0.
     match value + 0.0 {
         value if value.is_nan() => "–".to_owned(),
@@ -231,5 +290,25 @@ fn number(value: f64) -> String {
         value if value.abs() < 10.0 => format!("{value:.2}"),
         value if value.abs() < 100.0 => format!("{value:.1}"),
         value => format!("{value:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_worse_is_named_and_noise_is_not() {
+        let report = |exec: f64, rate: f64| Report {
+            machine: Vec::new(),
+            bars: vec![Bar::at_most("exec", 0.6, exec), Bar::at_least("rate", 0.5, rate)],
+            tables: Vec::new(),
+            missing: Vec::new(),
+        };
+        let before = report(0.5, 1.0).json().unwrap();
+        assert_eq!(report(0.55, 0.9).worse(&before).unwrap(), Vec::<String>::new());
+        assert_eq!(report(0.7, 0.5).worse(&before).unwrap(), ["exec: 0.70, was 0.50", "rate: 0.50, was 1"]);
+        let unmeasured = report(f64::NAN, 1.0).json().unwrap();
+        assert_eq!(report(0.7, 1.0).worse(&unmeasured).unwrap(), Vec::<String>::new());
     }
 }

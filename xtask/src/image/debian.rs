@@ -1,4 +1,4 @@
-//! The large images: Debian's minbase, and PostgreSQL from Debian's packages as a second layer over it.
+//! The large images: Debian's minbase, and services from Debian's packages as a second layer over it.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -13,13 +13,15 @@ use crate::{place, say};
 const SUITE: &str = "bookworm";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Which of the two.
+/// Which of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Which {
     /// `debian.tar`.
     Minbase,
     /// `postgres-demo.tar`.
     Postgres,
+    /// `mariadb-demo.tar`: MariaDB, and rsync.
+    Mariadb,
 }
 
 /// The tree of minbase, for engines that want a directory.
@@ -37,6 +39,7 @@ pub(crate) fn archive(which: Which) -> PathBuf {
     place::images().join(match which {
         Which::Minbase => "debian.tar",
         Which::Postgres => "postgres-demo.tar",
+        Which::Mariadb => "mariadb-demo.tar",
     })
 }
 
@@ -53,7 +56,7 @@ pub(crate) fn make(which: Which) -> Result<()> {
     let (config, layers) = match which {
         Which::Minbase => (json!({"Env": [PATH], "Cmd": ["/bin/bash"]}), vec![layer()]),
         Which::Postgres => {
-            let upper = postgres_layer()?;
+            let upper = service_layer("postgres", "postgresql postgresql-client", "/var/lib/postgresql/15")?;
             let binaries = "/usr/lib/postgresql/15/bin";
             let env = [
                 format!("{PATH}:{binaries}"),
@@ -63,6 +66,14 @@ pub(crate) fn make(which: Which) -> Result<()> {
             let config = json!({
                 "Env": env, "User": "postgres", "Cmd": ["postgres"], "WorkingDir": "/var/lib/postgresql",
                 "StopSignal": "SIGINT", "ExposedPorts": {"5432/tcp": {}}, "Volumes": {"/var/lib/postgresql/data": {}},
+            });
+            (config, vec![layer(), upper])
+        }
+        Which::Mariadb => {
+            let upper = service_layer("mariadb", "mariadb-server mariadb-client rsync", "/var/lib/mysql/*")?;
+            let config = json!({
+                "Env": [PATH, "LANG=C.UTF-8"], "User": "mysql", "Cmd": ["mariadbd"], "WorkingDir": "/var/lib/mysql",
+                "StopSignal": "SIGTERM", "ExposedPorts": {"3306/tcp": {}}, "Volumes": {"/var/lib/mysql": {}},
             });
             (config, vec![layer(), upper])
         }
@@ -91,13 +102,14 @@ fn minbase_layer() -> Result<()> {
     fs::rename(made, tree()).context("keep Debian's tree")
 }
 
-/// Installs PostgreSQL in an overlay over minbase, in namespaces of its own, and packs the upper directory.
-fn postgres_layer() -> Result<PathBuf> {
-    let layer = place::images().join("layers/postgres.tar");
+/// Installs packages in an overlay over minbase, in namespaces of its own, and packs the upper directory, without the
+/// `data` that the installation made.
+fn service_layer(name: &str, packages: &str, data: &str) -> Result<PathBuf> {
+    let layer = place::images().join(format!("layers/{name}.tar"));
     if layer.exists() {
         return Ok(layer);
     }
-    let work = tempfile::Builder::new().prefix(".postgres").tempdir_in(place::images())?;
+    let work = tempfile::Builder::new().prefix(&format!(".{name}")).tempdir_in(place::images())?;
     let script = r#"
 set -eu
 mkdir "$WORK/upper" "$WORK/work" "$WORK/merged"
@@ -112,10 +124,9 @@ printf '#!/bin/sh\nexit 101\n' > usr/sbin/policy-rc.d; chmod 755 usr/sbin/policy
 cp -L /etc/resolv.conf etc/resolv.conf
 export DEBIAN_FRONTEND=noninteractive LANG=C.UTF-8
 chroot . apt-get update
-chroot . apt-get install -y --no-install-recommends postgresql postgresql-client
+chroot . apt-get install -y --no-install-recommends $PACKAGES
 cp "$WORK/resolv.conf" etc/resolv.conf
-rm -rf usr/sbin/policy-rc.d var/cache/apt/archives/*.deb var/lib/apt/lists/* var/lib/postgresql/15 var/log/apt var/log/postgresql/*
-chroot . /usr/lib/postgresql/15/bin/postgres --version
+rm -rf usr/sbin/policy-rc.d var/cache/apt/archives/*.deb var/lib/apt/lists/* .$DATA var/log/apt var/log/postgresql/* var/log/mysql/*
 "#;
     let mut install = Command::new("unshare");
     install.args([
@@ -130,11 +141,11 @@ chroot . /usr/lib/postgresql/15/bin/postgres --version
         "-c",
         script,
     ]);
-    install.env("WORK", work.path()).env("LOWER", tree());
-    say::run("install postgresql over it", &mut install)?;
+    install.env("WORK", work.path()).env("LOWER", tree()).env("PACKAGES", packages).env("DATA", data);
+    say::run(&format!("install {packages} over it"), &mut install)?;
     let upper = work.path().join("upper");
     turn_whiteouts(&upper, &tree())?;
-    pack("pack PostgreSQL's layer", &upper, &layer)?;
+    pack(&format!("pack the layer of {name}"), &upper, &layer)?;
     Ok(layer)
 }
 

@@ -83,6 +83,7 @@ fn read_junit(report: &str) -> Result<Counts> {
             .filter(|child| child.tag_name().name().starts_with("system-"))
             .filter_map(|c| c.text())
             .collect();
+        fault_matrix(&output).for_each(say::note);
         if failed {
             counts.failed += 1;
             counts.failures.push(name);
@@ -93,6 +94,11 @@ fn read_junit(report: &str) -> Result<Counts> {
         }
     }
     Ok(counts)
+}
+
+/// How many steps and faults a fault matrix has tried: on a line that may begin with the name of its test.
+fn fault_matrix(output: &str) -> impl Iterator<Item = &str> {
+    output.lines().filter_map(|line| line.find("fault matrix: ").map(|at| &line[at..]))
 }
 
 /// What a test says that cannot run where it is: a line that begins with `skipped:`.
@@ -155,6 +161,14 @@ mod tests {
         assert_eq!(counts.to_string(), "1 passed, 1 failed, 1 skipped");
         assert_eq!(counts.failures, ["x b"]);
         assert_eq!(counts.skips, [("x c".to_owned(), "no registry here".to_owned())]);
+    }
+
+    #[test]
+    fn s26_the_count_of_a_fault_matrix_is_told() {
+        let output =
+            "running 1 test\ntest faults::a ... fault matrix: Host, KILL: 57 of 62 steps, 428 faults\nok\n";
+        let told: Vec<&str> = fault_matrix(output).collect();
+        assert_eq!(told, ["fault matrix: Host, KILL: 57 of 62 steps, 428 faults"]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) fn build_and_check(context: &Context) -> Result<Counts> {
         ("npm run build", &["run", "build"][..]),
         ("biome", &["exec", "--", "biome", "ci", "."]),
         ("tsc", &["exec", "--", "tsc", "-p", "tsconfig.json"]),
+        ("tsc of what waits for modules", &["exec", "--", "tsc", "-p", "src/worker"]),
         ("publint", &["exec", "--", "publint", "--strict"]),
     ] {
         let result = say::run(name, in_sdk(context, "npm").args(arguments));

@@ -164,7 +164,7 @@ fn apply(script: Flat, talk: &mut Talk) -> Report {
         Err(errno) => return failed(stage::DESCRIPTORS, 0, errno),
     };
     // Before the last steps: a filter among them may forbid it.
-    if let Err(errno) = default_signals() {
+    if let Err(errno) = default_signals(script.word(script::IGNORED)) {
         return failed(stage::DESCRIPTORS, 0, errno);
     }
     if let Err((i, errno)) = steps(script, script::CLOSED_OPS, talk) {
@@ -256,6 +256,7 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5], talk: &mut Talk) -> 
             Err(ENOSYS) => Ok(()),
             other => other,
         },
+        op::LOOPBACK => loopback(),
         op::UMASK => done(nr::UMASK, [number(a)]),
         op::RESOURCE_LIMIT => {
             let limit = [b, c];
@@ -299,6 +300,8 @@ fn write_file(path: usize, bytes: usize, count: usize) -> Result<()> {
 /// As [`exec`] would: whether one of the candidates is there, and a file that may be executed.
 fn find(script: Flat) -> Result<()> {
     const X_OK: usize = 1;
+    // As `execve` looks: with the capabilities that it has, which `access(2)` leaves out for all but root.
+    const AT_EACCESS: usize = 0x200;
     let mut found = ENOENT;
     for candidate in script.list(script::CANDIDATES) {
         let file = match sys(nr::OPENAT, [AT_FDCWD, candidate as usize, O_PATH | CLOEXEC, 0]) {
@@ -309,7 +312,7 @@ fn find(script: Flat) -> Result<()> {
             }
             other => Raw(other?),
         };
-        if !file.is_dir()? && done(nr::FACCESSAT, [AT_FDCWD, candidate as usize, X_OK]).is_ok() {
+        if !file.is_dir()? && done(nr::FACCESSAT2, [AT_FDCWD, candidate as usize, X_OK, AT_EACCESS]).is_ok() {
             return Ok(());
         }
         found = EACCES;
@@ -383,14 +386,13 @@ fn exec(script: Flat, program: usize) -> i32 {
     found
 }
 
-/// Every signal to its default, and none blocked. `CLONE_CLEAR_SIGHAND` resets handlers, but what the parent ignores (Rust's runtime:
-/// SIGPIPE; a shell's background job: SIGINT) would stay ignored, through `execve` too.
-fn default_signals() -> Result<()> {
+/// Every signal to its default, and none blocked. `CLONE_CLEAR_SIGHAND` resets handlers, but what the parent ignores (Rust's
+/// runtime: SIGPIPE; a shell's background job: SIGINT) would stay ignored, through `execve` too.
+fn default_signals(ignored: u64) -> Result<()> {
     // `struct sigaction` of the kernel: SIG_DFL, no flags, no restorer, an empty mask.
     let default = [0_u64; 4];
-    for signal in 1..=64 {
-        // SIGKILL and SIGSTOP refuse.
-        let _ = sys(nr::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8]);
+    for signal in (1..=64).filter(|signal| ignored & 1 << (signal - 1) != 0) {
+        done(nr::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8])?;
     }
     let none = 0_u64;
     done(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, 8])
@@ -569,6 +571,20 @@ impl Drop for Raw {
         // Nothing can be done about a failing close, and the descriptor is gone all the same.
         let _ = sys(nr::CLOSE, [self.0]);
     }
+}
+
+/// `SIOCSIFFLAGS` on `lo`, `netdevice(7)`.
+fn loopback() -> Result<()> {
+    const AF_INET: usize = 2;
+    const SOCK_DGRAM: usize = 2;
+    const SIOCSIFFLAGS: usize = 0x8914;
+    const LO: u32 = u32::from_ne_bytes(*b"lo\0\0");
+    // The flags are 16 bits.
+    const IFF_UP: u32 = u32::from_ne_bytes([1_u16.to_ne_bytes()[0], 1_u16.to_ne_bytes()[1], 0, 0]);
+    let socket = Raw(sys(nr::SOCKET, [AF_INET, SOCK_DGRAM | CLOEXEC, 0])?);
+    // `struct ifreq`: sixteen bytes of name, then the flags, 40 bytes in all.
+    let request: [u32; 10] = [LO, 0, 0, 0, IFF_UP, 0, 0, 0, 0, 0];
+    done(nr::IOCTL, [socket.0, SIOCSIFFLAGS, request.as_ptr() as usize])
 }
 
 pub(super) fn done<const N: usize>(number: usize, args: [usize; N]) -> Result<()> {

@@ -20,8 +20,11 @@ numbers! {
     RT_SIGACTION 13 134
     RT_SIGPROCMASK 14 135
     IOCTL 16 29
+    MADVISE 28 233
     NANOSLEEP 35 101
     GETPID 39 172
+    SOCKET 41 198
+    RECVMSG 47 212
     CLONE 56 220
     EXECVE 59 221
     WAIT4 61 260
@@ -57,7 +60,7 @@ numbers! {
     UNLINKAT 263 35
     SYMLINKAT 266 36
     FCHMODAT 268 53
-    FACCESSAT 269 48
+    FACCESSAT2 439 439
     PPOLL 271 73
     UNSHARE 272 97
     ACCEPT4 288 242
@@ -88,7 +91,7 @@ fn numbers_are_those_of_libc() {
     same! {
         READ SYS_read  WRITE SYS_write  CLOSE SYS_close  MMAP SYS_mmap  MUNMAP SYS_munmap
         RT_SIGACTION SYS_rt_sigaction  RT_SIGPROCMASK SYS_rt_sigprocmask  IOCTL SYS_ioctl
-        NANOSLEEP SYS_nanosleep  GETPID SYS_getpid  CLONE SYS_clone  EXECVE SYS_execve  WAIT4 SYS_wait4  KILL SYS_kill
+        NANOSLEEP SYS_nanosleep  GETPID SYS_getpid  SOCKET SYS_socket  CLONE SYS_clone  EXECVE SYS_execve  WAIT4 SYS_wait4  KILL SYS_kill
         FCNTL SYS_fcntl  CHDIR SYS_chdir  UMASK SYS_umask  SETSID SYS_setsid  SETGROUPS SYS_setgroups
         SETRESUID SYS_setresuid  SETRESGID SYS_setresgid  CAPSET SYS_capset
         RT_SIGTIMEDWAIT SYS_rt_sigtimedwait  PIVOT_ROOT SYS_pivot_root  PRCTL SYS_prctl
@@ -98,9 +101,9 @@ fn numbers_are_those_of_libc() {
         FSOPEN SYS_fsopen  FSCONFIG SYS_fsconfig  FSMOUNT SYS_fsmount  CLONE3 SYS_clone3
         CLOSE_RANGE SYS_close_range  OPENAT2 SYS_openat2  MOUNT_SETATTR SYS_mount_setattr
         MKNODAT SYS_mknodat  OPENAT SYS_openat  MKDIRAT SYS_mkdirat  FCHOWNAT SYS_fchownat
-        SYMLINKAT SYS_symlinkat  FCHMODAT SYS_fchmodat  FACCESSAT SYS_faccessat  FCHDIR SYS_fchdir
+        SYMLINKAT SYS_symlinkat  FCHMODAT SYS_fchmodat  FACCESSAT2 SYS_faccessat2  FCHDIR SYS_fchdir
         CHROOT SYS_chroot  MOUNT SYS_mount  ACCEPT4 SYS_accept4  PERSONALITY SYS_personality
         SETDOMAINNAME SYS_setdomainname  SET_MEMPOLICY SYS_set_mempolicy  IOPRIO_SET SYS_ioprio_set  SCHED_SETATTR SYS_sched_setattr
-        SCHED_SETAFFINITY SYS_sched_setaffinity
+        SCHED_SETAFFINITY SYS_sched_setaffinity  MADVISE SYS_madvise  RECVMSG SYS_recvmsg
     }
 }

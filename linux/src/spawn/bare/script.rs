@@ -2,7 +2,7 @@
 //! they lie in memory.
 //!
 //! ```text
-//! word 0…23    the header: see the constants
+//! word 0…24    the header: see the constants
 //! then         steps (six words each: what, and five arguments), lists, and strings that end in a zero byte
 //! ```
 //! Places in it are counted in words from its beginning. Only the lists that `execve` reads hold addresses, which
@@ -47,8 +47,11 @@ pub const BEFORE: usize = 20;
 pub const REPORT: usize = 22;
 /// The socket that such a child waits on to be started, or [`NONE`].
 pub const LISTENER: usize = 23;
+/// The signals that whoever clones the child ignores, bit 0 for signal 1: the child sets them to their defaults. Handlers
+/// the clone resets by itself.
+pub const IGNORED: usize = 24;
 /// Words of the header.
-pub const HEADER: usize = 24;
+pub const HEADER: usize = 25;
 
 /// What a step is; its arguments behind the arrow.
 pub mod op {
@@ -102,6 +105,8 @@ pub mod op {
     pub const FIND: u64 = 24;
     /// → the root of a procfs, text, its length in bytes.
     pub const OOM_SCORE_ADJ: u64 = 25;
+    /// Brings the loopback of the own network namespace up. No argument.
+    pub const LOOPBACK: u64 = 26;
 }
 
 /// Steps that build the tree, see [`super::tree`]. `pairs`: place and number of a list of two places for each part of
@@ -115,7 +120,7 @@ pub mod tree {
     pub const DEVICE: u64 = 34;
     /// → pairs, what it leads to.
     pub const SYMLINK: u64 = 35;
-    /// → tree, path, 1 for no links.
+    /// → tree, path, 1 for no links, 1 for a copy that is made now.
     pub const MOUNT_TREE: u64 = 36;
     /// → words of the file system, path, 1 for no links.
     pub const MOUNT_NEW: u64 = 37;

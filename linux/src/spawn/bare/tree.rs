@@ -27,7 +27,7 @@ pub(super) fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Option
         tree::MAKE_FILE => make_file(script, number(a), number(b)),
         tree::DEVICE => make_device(script, number(a), number(b), [c, d, e]),
         tree::SYMLINK => make_symlink(script, number(a), number(b), address(c)),
-        tree::MOUNT_TREE => mount_tree(number(a), address(b), c),
+        tree::MOUNT_TREE => mount_tree(number(a), address(b), c, d),
         tree::MOUNT_NEW => mount_new(script, number(a), address(b), c),
         tree::BIND => bind(address(a), address(b)),
         tree::MASK => mask(script, address(a), b),
@@ -137,9 +137,38 @@ fn make_symlink(script: Flat, pairs: usize, count: usize, target: usize) -> Resu
     }
 }
 
-fn mount_tree(source: usize, target: usize, strict: u64) -> Result<()> {
+fn mount_tree(source: usize, target: usize, strict: u64, ordered: u64) -> Result<()> {
     let target = open(target, O_PATH, strict != 0)?;
-    move_mount(source, target.0)
+    move_mount(source, target.0)?;
+    if ordered == 0 { Ok(()) } else { in_order(source, &target) }
+}
+
+/// Puts a copy that is made now in the place of a tree that was made before what it lies over. What cannot be copied
+/// stays as it is.
+fn in_order(tree: usize, target: &Raw) -> Result<()> {
+    const MNT_DETACH: usize = 2;
+    const HEAD: usize = 14;
+    let flags = OPEN_TREE_CLONE | CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE;
+    let Ok(copy) = sys(nr::OPEN_TREE, [tree, c"".as_ptr() as usize, flags]) else { return Ok(()) };
+    let copy = Raw(copy);
+    // The machine's `/proc`, by which a mount is named without a path.
+    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0";
+    let mut at = HEAD;
+    let mut scale = 1_000_000;
+    while scale > 0 {
+        let digit = tree / scale % 10;
+        if (digit != 0 || at > HEAD || scale == 1)
+            && let Some(byte) = path.get_mut(at)
+        {
+            *byte = b'0' + digit as u8;
+            at += 1;
+        }
+        scale /= 10;
+    }
+    match done(nr::UMOUNT2, [path.as_ptr() as usize, MNT_DETACH]) {
+        Ok(()) => move_mount(copy.0, target.0),
+        Err(_) => Ok(()),
+    }
 }
 
 /// `at`: the words of a new file system: type, options (place, count), attributes, propagation.

@@ -41,6 +41,10 @@ pub enum TreeOp {
         target: CString,
         /// No link is followed in the target.
         strict: bool,
+        /// A tree is listed after what was mounted before it: the kernel lists mounts by their age (6.8), and readers of
+        /// that list take the last one at a place for the one that is seen. A copy takes its place, which costs an
+        /// `umount(2)`.
+        in_order: bool,
         /// Of a new file system: `MS_SHARED` and the like, or 0.
         propagation: u64,
     },
@@ -110,10 +114,17 @@ impl TreeOp {
                 let [place, count] = pairs(to, path);
                 [tree::SYMLINK, place, count, to.string(target), 0, 0]
             }
-            Self::Mount { source: Mounted::Tree(tree), target, strict, .. } => {
-                [tree::MOUNT_TREE, descriptors.number(tree), to.string(target), u64::from(*strict), 0, 0]
+            Self::Mount { source: Mounted::Tree(tree), target, strict, in_order, .. } => {
+                let words = [descriptors.number(tree), to.string(target)];
+                [tree::MOUNT_TREE, words[0], words[1], u64::from(*strict), u64::from(*in_order), 0]
             }
-            Self::Mount { source: Mounted::New { fs, options, attributes }, target, strict, propagation } => {
+            Self::Mount {
+                source: Mounted::New { fs, options, attributes },
+                target,
+                strict,
+                propagation,
+                ..
+            } => {
                 let (place, count) = super::options(to, options);
                 let words = [to.string(fs), place, count, *attributes, *propagation];
                 [tree::MOUNT_NEW, to.words(&words), to.string(target), u64::from(*strict), 0, 0]

@@ -15,7 +15,7 @@
 //! Makes nothing but detached mounts, which end with their handles.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub(crate) struct Bundle<'a> {
     pub(crate) spec: &'a Spec,
     /// Where sources of mounts that are relative begin.
     pub(crate) directory: &'a Path,
+    /// The container's directory, where nodes of devices may be made.
+    pub(crate) own: BorrowedFd<'a>,
     /// The rootfs, absolute.
     pub(crate) rootfs: &'a Path,
     pub(crate) namespaces: &'a Namespaces,
@@ -83,11 +85,15 @@ pub(crate) fn compile(bundle: Bundle<'_>) -> Result<Compiled> {
     let mut ops = Vec::with_capacity(64);
     // Itself, and not by whoever clones it: that would count as one more.
     ops.extend(bundle.joins.into_iter().map(Op::JoinCgroup));
+    ops.push(every_processor());
     if !bundle.no_new_keyring {
         ops.push(Op::NewKeyring);
     }
     ops.extend(root_inside(linux, namespaces));
     ops.push(Op::Umask(0));
+    if namespaces.new & new::NET != 0 {
+        ops.push(Op::Loopback);
+    }
     if namespaces.new_cgroup {
         ops.push(Op::NewNamespaces(new::CGROUP));
     }
@@ -121,9 +127,18 @@ pub(crate) fn compile(bundle: Bundle<'_>) -> Result<Compiled> {
         }
         ops.push(Op::EnterRoot(rootfs));
     }
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+    let all = spec.mounts().as_deref().unwrap_or_default();
+    let mut read_only = Vec::new();
+    for (index, mount) in all.iter().enumerate() {
+        let place = mount.destination();
+        // What is made in it comes first.
+        let filled = place == Path::new("/dev")
+            || all[index + 1..].iter().any(|later| later.destination().starts_with(place));
+        read_only.extend(filled.then(|| mounts::read_only(mount)).flatten().transpose()?);
         let context = mounts::Context {
+            filled,
             index,
+            earlier: &all[..index],
             directory: bundle.directory,
             rootfs: bundle.rootfs,
             linux,
@@ -134,7 +149,7 @@ pub(crate) fn compile(bundle: Bundle<'_>) -> Result<Compiled> {
         ops.extend(mounts::steps(mount, &context)?);
     }
     if own_mounts && mounts::kind_at(spec, "/dev") != Some(Kind::Bind) {
-        ops.extend(devices::steps(linux, namespaces.user.is_some())?);
+        ops.extend(devices::steps(linux, namespaces.user.is_some().then_some(bundle.own))?);
     }
     if let Some(terminal) = &bundle.terminal
         && terminal.devpts.is_some()
@@ -148,13 +163,18 @@ pub(crate) fn compile(bundle: Bundle<'_>) -> Result<Compiled> {
         let cwd = cstring("process.cwd", process.cwd().to_string_lossy().trim_matches('/'))?;
         ops.push(Op::Tree(TreeOp::MakeDir(cwd)));
     }
+    ops.extend(read_only);
     if bundle.hooks {
         ops.push(Op::Sync(HOOKS));
     }
-    ops.extend(settings(linux, namespaces)?);
+    ops.extend(settings(spec, linux, namespaces)?);
     // Masks last: a read-only path may hold one.
     for (paths, hide) in [(linux.readonly_paths(), false), (linux.masked_paths(), true)] {
-        for path in paths.iter().flatten() {
+        for (index, path) in paths.iter().flatten().enumerate() {
+            // Said twice.
+            if paths.as_ref().is_some_and(|paths| paths[..index].contains(path)) {
+                continue;
+            }
             let field = if hide { "linux.maskedPaths" } else { "linux.readonlyPaths" };
             if !own_mounts {
                 return Err(invalid(field, "needs a mount namespace"));
@@ -193,10 +213,25 @@ fn before(process: &Process, namespaces: &Namespaces) -> Result<Vec<Op>> {
     ops.extend(super::oom_score(process)?);
     if namespaces.user.is_some() {
         // Raising one's own needs power over the machine, which is left with the namespace.
-        ops.extend(limits(process));
+        ops.extend(raised(process));
     }
     ops.extend(namespaces.joined.iter().cloned());
     Ok(ops)
+}
+
+/// Raises limits that are lower than those of `process`, which takes power over the machine. Lowering takes none, and
+/// whoever builds a container's tree needs descriptors.
+pub(crate) fn raised(process: &Process) -> Vec<Op> {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = |now: Option<u64>, asked: u64| now.map_or(u64::MAX, |now| now.max(asked));
+    let raise = |limit: &oci_spec::runtime::PosixRlimit| match limit.typ() {
+        typ @ oci_spec::runtime::PosixRlimitType::RlimitNofile => {
+            let (soft, hard) = (most(files.current, limit.soft()), most(files.maximum, limit.hard()));
+            Op::ResourceLimit(typ as u32, soft.min(hard), hard)
+        }
+        typ => Op::ResourceLimit(typ as u32, limit.soft(), limit.hard()),
+    };
+    process.rlimits().iter().flatten().map(raise).collect()
 }
 
 fn limits(process: &Process) -> impl Iterator<Item = Op> {
@@ -219,33 +254,39 @@ pub(crate) fn closing(
     if let Some(policy) = linux.memory_policy() {
         ops.push(process::memory_policy(policy)?);
     }
-    // In a user namespace, whoever cloned it has set them.
-    if linux.namespaces().iter().flatten().all(|namespace| namespace.typ() != Ns::User) {
-        ops.extend(limits(process));
-    }
+    // In a user namespace, whoever cloned it has raised them.
+    ops.extend(limits(process));
     ops.push(Op::Umask(process.user().umask().unwrap_or(0o022)));
     // After every descriptor of ours is closed, so that no working directory can be reached through one
     // (CVE-2024-21626).
     ops.push(Op::WorkingDirectory(cstring("process.cwd", &process.cwd().to_string_lossy())?));
     let credentials = Op::Credentials(super::credentials(process));
+    // A container without a program is refused when it is started.
+    let named = process.args().iter().flatten().next().is_some_and(|program| !program.is_empty());
+    let find = || (named || !waits).then_some(Op::FindProgram);
     let waiting = || waits.then_some(Op::WaitForStart);
     let filter =
         filter.map(|filter| Op::Seccomp { filter: Arc::clone(filter.instructions()), flags: filter.flags() });
     match filter {
         // Without the promise of no new privileges it takes CAP_SYS_ADMIN, which the user may not have.
         Some(filter) if process.no_new_privileges() != Some(true) => {
-            ops.push(Op::FindProgram);
+            ops.extend(find());
             ops.extend(waiting());
             ops.extend([filter, credentials]);
         }
         filter => {
             ops.push(credentials);
-            ops.push(Op::FindProgram);
+            ops.extend(find());
             ops.extend(waiting());
             ops.extend(filter);
         }
     }
     Ok(ops)
+}
+
+/// Whatever whoever calls is bound to: the group says what a container may use.
+pub(crate) fn every_processor() -> Op {
+    Op::Call(Call::affinity(0..4096))
 }
 
 /// Root inside, for whom files are made from then on: until then the child is a user whom the namespace does not know.
@@ -260,7 +301,7 @@ pub(crate) fn root_inside(linux: &Linux, namespaces: &Namespaces) -> Vec<Op> {
 
 /// `linux.sysctl`: written through the machine's own `/proc`, which shows each process its own namespaces, and which
 /// nothing of the image's can stand in for (CVE-2025-52881).
-fn settings(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Op>> {
+fn settings(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Op>> {
     let mut ops = Vec::new();
     let mut all: Vec<_> = linux.sysctl().iter().flatten().collect();
     all.sort();
@@ -292,6 +333,11 @@ fn settings(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Op>> {
             return Err(invalid(&field(), "belongs to no namespace"));
         };
         needs(namespaces, of, &field())?;
+        // Two words for one thing: whichever comes last would hold, unseen.
+        let other = spec.domainname().as_ref().is_some_and(|name| !name.is_empty() && name != value);
+        if path == "kernel/hostname" || path == "kernel/domainname" && other {
+            return Err(invalid(&field(), "has a field of its own"));
+        }
         let path = cstring("linux.sysctl", &format!("/proc/sys/{path}"))?;
         ops.push(Op::WriteFile { path, bytes: value.clone().into_bytes(), optional: false });
     }

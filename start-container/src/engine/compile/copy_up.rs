@@ -65,7 +65,7 @@ pub(super) fn steps(
     let source = Mounted::Tree(Arc::new(tmpfs));
     Ok(vec![
         Op::Tree(TreeOp::MakeDir(target.clone())),
-        Op::Tree(TreeOp::Mount { source, target, strict: false, propagation: 0 }),
+        Op::Tree(TreeOp::Mount { source, target, strict: false, in_order: false, propagation: 0 }),
     ])
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use linux::mount::{MountAttr, mount_setattr};
 use linux::spawn::{Mounted, Op, TreeOp};
 use oci_spec::runtime::{Linux, LinuxNamespaceType as Ns, Mount, Spec};
-use rustix::fs::{AtFlags, CWD, FileType, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, StatxFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags as Propagation, OpenTreeFlags};
 
 use super::bundle::new_fs;
@@ -21,7 +21,11 @@ use crate::error::{Failure, Result};
 
 /// What steps for a mount depend on.
 pub(super) struct Context<'a> {
+    /// Something is made in it later.
+    pub(super) filled: bool,
     pub(super) index: usize,
+    /// Mounts that come before.
+    pub(super) earlier: &'a [Mount],
     pub(super) directory: &'a Path,
     pub(super) rootfs: &'a Path,
     pub(super) linux: &'a Linux,
@@ -71,6 +75,60 @@ pub(super) fn kind_at(spec: &Spec, place: &str) -> Option<Kind> {
     there.map(|mount| kind(mount, &Options::of(mount)))
 }
 
+/// Mounts that show what is there without the container, in their order.
+pub(crate) fn binds(spec: &Spec) -> impl Iterator<Item = &Mount> {
+    let all = spec.mounts().iter().flatten();
+    all.filter(|mount| kind(mount, &Options::of(mount)) == Kind::Bind)
+}
+
+/// Mounts of control groups that show the machine's directories: where, and which.
+pub(crate) fn group_views(spec: &Spec, view: &GroupView) -> Vec<(String, PathBuf)> {
+    let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    if namespaces.into_iter().any(|namespace| namespace.typ() == Ns::Cgroup) {
+        return Vec::new();
+    }
+    let all = spec.mounts().iter().flatten();
+    let places = all.filter(|mount| kind(mount, &Options::of(mount)) == Kind::Cgroup);
+    places
+        .flat_map(|mount| {
+            let place = mount.destination().to_string_lossy();
+            let v1 = view.v1.iter().map(|one| (format!("{place}/{}", one.name), one.group.clone()));
+            let v2 = view.v2.iter().map(|group| (place.to_string(), group.clone()));
+            v1.chain(v2).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The places of mounts in a rootfs, and whether each is a file; but for those that lie in other mounts.
+pub(crate) fn places(spec: &Spec, directory: &Path) -> Vec<(PathBuf, bool)> {
+    let all = spec.mounts().as_deref().unwrap_or_default();
+    let mut places = Vec::new();
+    for (index, mount) in all.iter().enumerate() {
+        let place = mount.destination();
+        if all[..index]
+            .iter()
+            .any(|earlier| place != earlier.destination() && place.starts_with(earlier.destination()))
+        {
+            continue;
+        }
+        let is_file = kind(mount, &Options::of(mount)) == Kind::Bind
+            && mount.source().as_ref().is_some_and(|source| !directory.join(source).is_dir());
+        places.push((place.clone(), is_file));
+    }
+    places
+}
+
+/// The step that makes a new file system read-only, once it holds what it is to hold.
+pub(super) fn read_only(mount: &Mount) -> Option<Result<Op>> {
+    let options = Options::of(mount);
+    let asked = (options.own.set | options.all.set).contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    (asked && !options.copy_up && kind(mount, &options) == Kind::New).then(|| {
+        let set = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+        let path = relative(mount.destination())?;
+        Ok(Op::Tree(TreeOp::Attributes { path, recursive: false, set, propagation: 0 }))
+    })
+}
+
 /// The steps of one mount.
 pub(super) fn steps(mount: &Mount, context: &Context<'_>) -> Result<Vec<Op>> {
     let options = Options::of(mount);
@@ -113,7 +171,27 @@ fn bind(
     dress(&tree, mount, options, context)?;
     let place = if is_dir { TreeOp::MakeDir(target.clone()) } else { TreeOp::MakeFile(target.clone()) };
     let source = Mounted::Tree(Arc::new(tree));
-    Ok(vec![Op::Tree(place), Op::Tree(TreeOp::Mount { source, target, strict: false, propagation: 0 })])
+    let mut ops = vec![
+        Op::Tree(place),
+        Op::Tree(TreeOp::Mount {
+            source,
+            target: target.clone(),
+            strict: false,
+            in_order: true,
+            propagation: 0,
+        }),
+    ];
+    if let Some(flags) = unbindable(options) {
+        let recursive = flags.contains(Propagation::REC);
+        let propagation = u64::from(Propagation::UNBINDABLE.bits());
+        ops.push(Op::Tree(TreeOp::Attributes { path: target, recursive, set: 0, propagation }));
+    }
+    Ok(ops)
+}
+
+/// What can be cloned no more once it is so: comes last.
+fn unbindable(options: &Options) -> Option<Propagation> {
+    options.propagation.last().copied().filter(|flags| flags.contains(Propagation::UNBINDABLE))
 }
 
 /// Gives a detached mount its ids, attributes and propagation.
@@ -152,6 +230,7 @@ fn dress(tree: &OwnedFd, mount: &Mount, options: &Options, context: &Context<'_>
     };
     let asked = &options.propagation;
     let whole = asked.first().is_some_and(|flags| *flags == Propagation::PRIVATE | Propagation::REC);
+    let asked = &asked[..asked.len() - usize::from(unbindable(options).is_some())];
     for flags in first.filter(|_| !whole).iter().chain(asked) {
         let recursive = flags.contains(Propagation::REC);
         let attr =
@@ -181,12 +260,22 @@ fn new(
         .copied()
         .map_or(0, |flags| u64::from(flags.difference(Propagation::REC).bits()));
     let mut attributes = options.own.set | options.all.set;
+    if context.filled {
+        attributes.remove(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    }
     let source = match (typ, context.devpts) {
         ("devpts", Some(devpts)) if mount.destination() == Path::new("/dev/pts") => {
-            Mounted::Tree(Arc::clone(devpts))
+            // The terminal was opened through this very mount, and criu looks for that in the container; no copy takes
+            // its place.
+            ops.push(Op::Mount { source: Mounted::Tree(Arc::clone(devpts)), target });
+            return Ok(ops);
         }
         _ => {
             let mut data = options.data.clone();
+            if typ == "tmpfs" && !options.copy_up && !data.iter().any(|(key, _)| key == "mode") {
+                let mode = mode_beneath(mount.destination(), context);
+                data.push(("mode".to_owned(), Some(format!("{mode:o}"))));
+            }
             let name = mount.source().as_ref().map(|source| source.to_string_lossy().into_owned());
             data.push(("source".to_owned(), Some(name.unwrap_or_else(|| typ.to_owned()))));
             if let Some(label) = context.linux.mount_label().as_deref().filter(|label| !label.is_empty())
@@ -207,9 +296,33 @@ fn new(
     if typ == "tmpfs" && options.copy_up {
         return super::copy_up::steps(mount, options, target, context.rootfs, context.linux);
     }
-    ops.push(Op::Tree(TreeOp::Mount { source, target, strict, propagation }));
+    ops.push(Op::Tree(TreeOp::Mount { source, target, strict, in_order: false, propagation }));
     Ok(ops)
 }
+
+/// The mode of the directory that a new file system hides, which it takes over where none is asked for.
+fn mode_beneath(place: &Path, context: &Context<'_>) -> u32 {
+    let above = context.earlier.iter().rfind(|earlier| place.starts_with(earlier.destination()));
+    let (tree, rest) = match above {
+        None => (context.rootfs.to_owned(), place),
+        Some(mount) => {
+            let rest = place.strip_prefix(mount.destination()).unwrap_or(place);
+            match mount.source().as_ref().filter(|_| kind(mount, &Options::of(mount)) == Kind::Bind) {
+                Some(source) => (context.directory.join(source), rest),
+                // What is in a new one, we make.
+                None => return MADE,
+            }
+        }
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let mode = rustix::fs::open(&tree, flags, rustix::fs::Mode::empty())
+        .and_then(|tree| linux::resolve::in_root(&tree, rest, OFlags::PATH, rustix::fs::Mode::empty()))
+        .and_then(|handle| rustix::fs::fstat(&handle));
+    mode.map_or(MADE, |stat| stat.st_mode & 0o7777)
+}
+
+/// The mode of directories that are made for mounts.
+const MADE: u32 = 0o755;
 
 /// A mount of type `cgroup`: the container's own groups, in the machine's way.
 fn groups(
@@ -221,7 +334,9 @@ fn groups(
     let own = context.namespaces.has(Ns::Cgroup);
     let attributes = options.own.set | options.all.set;
     let make = |path: &std::ffi::CStr| Op::Tree(TreeOp::MakeDir(path.to_owned()));
-    let place = |source, target| Op::Tree(TreeOp::Mount { source, target, strict: false, propagation: 0 });
+    let place = |source, target| {
+        Op::Tree(TreeOp::Mount { source, target, strict: false, in_order: false, propagation: 0 })
+    };
     let mut ops = vec![make(&target)];
     if let Some(group) = &context.groups.v2 {
         let source = if own {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use linux::spawn::{Call, Op, SchedulerAttributes};
 use oci_spec::runtime::{
     IOPriorityClass, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag,
-    LinuxSchedulerPolicy, Process,
+    LinuxSchedulerPolicy, MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode, Process,
 };
 
 use super::invalid;
@@ -91,26 +91,30 @@ pub(crate) fn processors(field: &str, list: &str) -> Result<BTreeSet<u32>> {
     if set.is_empty() { Err(bad()) } else { Ok(set) }
 }
 
+/// `linux.memoryPolicy.mode`, and the kernel's number: `features` says so.
+pub(crate) const MEMORY_MODES: [(&str, Mode, u64); 7] = [
+    ("MPOL_BIND", Mode::MpolBind, 2),
+    ("MPOL_DEFAULT", Mode::MpolDefault, 0),
+    ("MPOL_INTERLEAVE", Mode::MpolInterleave, 3),
+    ("MPOL_LOCAL", Mode::MpolLocal, 4),
+    ("MPOL_PREFERRED", Mode::MpolPreferred, 1),
+    ("MPOL_PREFERRED_MANY", Mode::MpolPreferredMany, 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", Mode::MpolWeightedInterleave, 6),
+];
+
+/// `linux.memoryPolicy.flags`, likewise.
+pub(crate) const MEMORY_FLAGS: [(&str, Flag, u64); 3] = [
+    ("MPOL_F_NUMA_BALANCING", Flag::MpolFNumaBalancing, 1 << 13),
+    ("MPOL_F_RELATIVE_NODES", Flag::MpolFRelativeNodes, 1 << 14),
+    ("MPOL_F_STATIC_NODES", Flag::MpolFStaticNodes, 1 << 15),
+];
+
 /// `linux.memoryPolicy`, `set_mempolicy(2)`.
 pub(crate) fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<Op> {
-    use oci_spec::runtime::{MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode};
-    let mode = match policy.mode() {
-        Mode::MpolDefault => 0,
-        Mode::MpolPreferred => 1,
-        Mode::MpolBind => 2,
-        Mode::MpolInterleave => 3,
-        Mode::MpolLocal => 4,
-        Mode::MpolPreferredMany => 5,
-        Mode::MpolWeightedInterleave => 6,
-    };
-    let flags = policy.flags().iter().flatten().fold(mode, |flags, flag| {
-        flags
-            | match flag {
-                Flag::MpolFNumaBalancing => 1 << 13,
-                Flag::MpolFRelativeNodes => 1 << 14,
-                Flag::MpolFStaticNodes => 1 << 15,
-            }
-    });
+    let mode = MEMORY_MODES.iter().filter(|(_, mode, _)| *mode == policy.mode()).map(|(.., mode)| *mode);
+    let asked = policy.flags().as_deref().unwrap_or_default();
+    let flags = MEMORY_FLAGS.iter().filter(|(_, flag, _)| asked.contains(flag)).map(|(.., flag)| *flag);
+    let flags = mode.chain(flags).fold(0, |all, one| all | one);
     let nodes = match policy.nodes().as_deref().filter(|nodes| !nodes.is_empty()) {
         Some(nodes) => processors("linux.memoryPolicy.nodes", nodes)?,
         None => BTreeSet::new(),

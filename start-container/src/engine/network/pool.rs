@@ -11,16 +11,20 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use network::{Attachment, Networks, Ready, Request, Traces};
 
+use crate::engine::lock;
 use crate::error::{Failure, Result};
 
 /// How many are made ahead. One may be taken while another is made.
 const AHEAD: usize = 2;
+/// How long the names of a container stay that has ended, and is not gone.
+const MOMENT: Duration = Duration::from_millis(3);
 /// How many are kept, of those that come back: as many as containers may come and go at once without waiting.
 const MOST: usize = 8;
 
@@ -74,8 +78,13 @@ impl Pool {
         if request.network.is_some() || !request.publish.is_empty() {
             return Ok(None);
         }
-        let ready = lock(&self.shared.ready).pop();
-        self.tell(Job::Refill);
+        let (ready, few) = {
+            let mut all = lock(&self.shared.ready);
+            (all.pop(), all.len() < AHEAD)
+        };
+        if few {
+            self.tell(Job::Refill);
+        }
         let Some(ready) = ready else { return Ok(None) };
         Ok(match self.shared.networks.take(guid, request, ready)? {
             Ok(attachment) => Some(attachment),
@@ -136,11 +145,31 @@ impl Pool {
 
 impl Shared {
     fn keep(&self, jobs: &Receiver<Job>) {
-        for job in jobs {
+        // Most that end are gone in the next moment: then there is one thing to do, not two.
+        let mut resting: Vec<(Instant, String, Arc<OwnedFd>)> = Vec::new();
+        loop {
+            let due = resting
+                .first()
+                .map(|(ended, ..)| (*ended + MOMENT).saturating_duration_since(Instant::now()));
+            let job = match due {
+                None => jobs.recv().map_err(|_ended| RecvTimeoutError::Disconnected),
+                Some(due) => jobs.recv_timeout(due),
+            };
             let done = match job {
-                Job::Refill => self.refill(),
-                Job::Rest(guid, netns) => self.rest(&guid, &netns),
-                Job::Retire(guid, held) => self.retire(&guid, held),
+                Ok(Job::Refill) => self.refill(),
+                Ok(Job::Rest(guid, netns)) => {
+                    resting.push((Instant::now(), guid, netns));
+                    Ok(())
+                }
+                Ok(Job::Retire(guid, held)) => {
+                    resting.retain(|(_, resting, _)| *resting != guid);
+                    self.retire(&guid, held)
+                }
+                Err(_) if resting.is_empty() => return,
+                Err(_) => {
+                    let (_, guid, netns) = resting.remove(0);
+                    self.rest(&guid, &netns)
+                }
             };
             if let Err(error) = done {
                 // Nobody waits for it: whoever needs one makes one, and hears why that cannot be.
@@ -178,8 +207,4 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

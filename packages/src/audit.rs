@@ -145,13 +145,15 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
     })
 }
 
-/// Checks the whole chain. Returns how many entries it has.
+/// Checks the whole chain, as the transaction sees it. Returns how many entries it has.
+///
+/// Without a transaction, an entry that somebody adds meanwhile would look like one that was cut off.
 ///
 /// # Errors
 /// When an entry was changed, removed or cut off, with its number; or the database cannot be read.
-pub fn verify(connection: &Connection) -> Result<u64> {
+pub fn verify(view: &Transaction<'_>) -> Result<u64> {
     let failed = |source| Error::Database { step: "read the audit log", source };
-    let mut statement = connection
+    let mut statement = view
         .prepare(
             "SELECT number, hash, time, actor, package, action, outcome, detail FROM audit ORDER BY number",
         )
@@ -172,7 +174,7 @@ pub fn verify(connection: &Connection) -> Result<u64> {
         (count, before) = (number, hash);
     }
     // SQLite keeps the highest number that was ever given.
-    let ever: i64 = connection
+    let ever: i64 = view
         .query_row("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'", [], |row| {
             row.get(0)
         })

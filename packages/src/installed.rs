@@ -259,8 +259,11 @@ impl Packages {
         verify: bool,
     ) -> Result<(Vec<AuditEntry>, Option<u64>)> {
         self.read(|database| {
-            let verified = verify.then(|| audit::verify(database)).transpose()?;
-            Ok((audit::last(database, id.map(PackageId::as_str), last)?, verified))
+            let view = database
+                .unchecked_transaction()
+                .map_err(|source| Error::Database { step: "read the audit log", source })?;
+            let verified = verify.then(|| audit::verify(&view)).transpose()?;
+            Ok((audit::last(&view, id.map(PackageId::as_str), last)?, verified))
         })
     }
 

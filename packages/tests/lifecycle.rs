@@ -5,13 +5,13 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::host::{Host, asking, id, needing, plain};
 use common::{NOW, Tar, file};
 use packages::{Error, Packages};
 use protocol::ErrorKind;
-use protocol::package::{AuditOutcome, PackageInfo, PackageRun, PackageStatus};
+use protocol::package::{AuditLine, AuditOutcome, PackageInfo, PackageRun, PackageStatus};
 
 fn bundles(host: &Host) -> BTreeSet<PathBuf> {
     let dir = host.world.data().join("bundles/sha256");
@@ -323,11 +323,11 @@ fn b10_the_audit_log_shows_what_was_done_to_it() {
         std::fs::remove_file(&copy).ok();
         other.execute("VACUUM INTO ?", [copy.to_str().unwrap()]).unwrap();
         let copy = rusqlite::Connection::open(&copy).unwrap();
-        packages::audit::verify(&copy).unwrap();
+        packages::audit::verify(&copy.unchecked_transaction().unwrap()).unwrap();
         let triggers = "DROP TRIGGER audit_is_not_changed; DROP TRIGGER audit_is_not_removed;";
         copy.execute_batch(triggers).unwrap();
         copy.execute_batch(statement).unwrap();
-        match packages::audit::verify(&copy) {
+        match packages::audit::verify(&copy.unchecked_transaction().unwrap()) {
             Err(Error::Audit { number }) => number,
             other => panic!("{statement}: {other:?}"),
         }
@@ -338,6 +338,40 @@ fn b10_the_audit_log_shows_what_was_done_to_it() {
     assert_eq!(tamper("DELETE FROM audit WHERE number = 1"), 1);
     assert_eq!(tamper("DELETE FROM audit WHERE number = 3"), 3);
     assert_eq!(tamper("UPDATE audit SET number = 9 WHERE number = 3"), 3);
+}
+
+#[test]
+fn b10_an_audit_log_that_grows_while_it_is_checked_is_whole() {
+    let host = Host::new();
+    host.install(&plain("a", "1.0.0")).unwrap();
+    let mut other = rusqlite::Connection::open(host.world.data().join("state.db")).unwrap();
+    other.pragma_update(None, "synchronous", "OFF").unwrap();
+    other.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for time in 0..2000 {
+                let entry = AuditLine {
+                    time,
+                    actor: "a",
+                    package: "a",
+                    action: "ping",
+                    outcome: AuditOutcome::Done,
+                    detail: "{}",
+                };
+                let transaction =
+                    other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+                packages::audit::append(&transaction, &entry).unwrap();
+                transaction.commit().unwrap();
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+        while !ended.load(Ordering::Relaxed) {
+            let (last, whole) = host.packages.audit(None, 1, true).unwrap();
+            assert_eq!(Some(last[0].number), whole, "the entries are of another moment");
+        }
+    });
+    assert_eq!(host.packages.audit(None, 1, true).unwrap().1, Some(2001));
 }
 
 #[test]

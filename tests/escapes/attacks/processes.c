@@ -126,10 +126,14 @@ static int leave_socket(const char *path) {
 /* Takes it, and calls the loopback of whoever has that network by then. */
 static int use_socket(const char *path, int port, double seconds) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  strncpy(address.sun_path, path, sizeof address.sun_path - 1);
   int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-  unlink(path);
-  if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0)
+  /* Whoever waits for the name finds somebody who listens. */
+  char made[sizeof address.sun_path];
+  if (snprintf(made, sizeof made, "%s.new", path) >= (int)sizeof made) die("a name that long");
+  strcpy(address.sun_path, made);
+  unlink(made);
+  if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0 ||
+      rename(made, path) != 0)
     die("listen");
   int from = accept(listener, NULL, NULL);
   char byte, space[CMSG_SPACE(sizeof(int))];

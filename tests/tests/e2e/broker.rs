@@ -204,7 +204,10 @@ fn b1_a_door_is_there_while_its_package_is_active_and_after_a_kill() {
         world.host.cli().run(["package", "disable", "notes"]).ok();
         assert!(!world.socket("notes").exists());
         assert!(connected.try_send_line(&hello().to_string()).is_err() || connected.receive().is_none());
+        fs::remove_file(world.volume("notes").join("heard")).unwrap();
         world.host.cli().run(["package", "activate", "notes"]).ok();
+        // What this start has heard must not pass for what the next one hears.
+        world.heard("notes");
         fs::remove_file(world.volume("notes").join("heard")).unwrap();
         world.host.kill();
         assert!(UnixStream::connect(world.socket("notes")).is_err(), "nobody listens");

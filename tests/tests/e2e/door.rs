@@ -243,6 +243,7 @@ fn b1_what_another_package_has_made_is_not_there() {
         let sleep = json!({ "command": ["sleep", "1000"], "streams": { "stdout": "pipe" } });
         let process = notes.call("subcontainer.spawn", in_guid(&guid, &sleep))["process"].clone();
         let none = "01234567-89ab-4def-8123-456789abcdef";
+        let no_process = "process-of-nobody";
         let methods = [
             ("subcontainer.exec", json!({ "command": ["true"] })),
             ("subcontainer.spawn", json!({ "command": ["true"] })),
@@ -262,7 +263,7 @@ fn b1_what_another_package_has_made_is_not_there() {
         ];
         // Word for word as of what does not exist, but for the name.
         let same = |foreign: &RpcError, missing: &RpcError, what: &str| {
-            let message = missing.message.replace(none, &guid).replace("1-1", process.as_str().unwrap());
+            let message = missing.message.replace(none, &guid).replace(no_process, process.as_str().unwrap());
             assert_eq!(
                 (foreign.kind(), foreign.code, &foreign.message),
                 ("notFound", missing.code, &message),
@@ -275,7 +276,7 @@ fn b1_what_another_package_has_made_is_not_there() {
         }
         for method in ["subcontainer.kill", "subcontainer.wait"] {
             let foreign = other.call_fails(method, json!({ "process": process }));
-            same(&foreign, &other.call_fails(method, json!({ "process": "1-1" })), method);
+            same(&foreign, &other.call_fails(method, json!({ "process": no_process })), method);
         }
         for (method, params) in [
             ("stream.attach", json!({ "process": process, "stream": "stdout" })),

@@ -1,7 +1,7 @@
 //! Every check and every test, one after the other, and a look at the machine before and after.
 //!
 //! Owns the summary: its last line is `N passed, N failed, N skipped`, summed over all runners, and nothing that was
-//! left out is missing from it.
+//! left out is missing from it. What failed and then passed when it was tried again is named before it.
 
 pub(crate) mod counts;
 pub(crate) mod rust;
@@ -76,6 +76,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     say::heading(&format!("summary, after {}", say::time(start.elapsed())));
     for (name, reason) in &total.skips {
         say::note(&format!("skipped: {name}: {reason}"));
+    }
+    for name in &total.second_tries {
+        say::note(&format!("passed at its second try only: {name}"));
     }
     for name in &total.failures {
         say::note(&format!("FAILED: {name}"));

@@ -17,6 +17,8 @@ pub(crate) struct Counts {
     pub(crate) skips: Vec<(String, String)>,
     /// The names of those that failed.
     pub(crate) failures: Vec<String>,
+    /// The names of those that passed, but not at the first try.
+    pub(crate) second_tries: Vec<String>,
 }
 
 impl Counts {
@@ -52,6 +54,7 @@ impl Counts {
         self.failed += other.failed;
         self.skips.extend(other.skips);
         self.failures.extend(other.failures);
+        self.second_tries.extend(other.second_tries);
     }
 }
 

@@ -91,6 +91,9 @@ fn read_junit(report: &str) -> Result<Counts> {
             counts.skips.push((name, reason));
         } else {
             counts.passed += 1;
+            if case.children().any(|child| child.has_tag_name("flakyFailure")) {
+                counts.second_tries.push(name);
+            }
         }
     }
     Ok(counts)
@@ -156,10 +159,12 @@ mod tests {
             <testcase name="a" classname="x"/>
             <testcase name="b" classname="x"><failure message="no"/></testcase>
             <testcase name="c" classname="x"><system-err>skipped: no registry here</system-err></testcase>
+            <testcase name="d" classname="x"><flakyFailure message="no"/></testcase>
         </testsuite></testsuites>"#;
         let counts = read_junit(report).unwrap();
-        assert_eq!(counts.to_string(), "1 passed, 1 failed, 1 skipped");
+        assert_eq!(counts.to_string(), "2 passed, 1 failed, 1 skipped");
         assert_eq!(counts.failures, ["x b"]);
+        assert_eq!(counts.second_tries, ["x d"]);
         assert_eq!(counts.skips, [("x c".to_owned(), "no registry here".to_owned())]);
     }
 

@@ -43,6 +43,7 @@ pub(super) fn vitest(context: &Context) -> Result<Counts> {
         "--",
         "vitest",
         "run",
+        "--retry=1",
         "--passWithNoTests",
         "--reporter=default",
         "--reporter=json",
@@ -78,7 +79,13 @@ fn read_vitest(report: &str, filtered: bool) -> Result<Counts> {
         for test in tests {
             let name = format!("{path} {}", test["fullName"].as_str().unwrap_or(""));
             match test["status"].as_str() {
-                Some("passed") => counts.passed += 1,
+                Some("passed") => {
+                    counts.passed += 1;
+                    // What went wrong at the first try stays with it.
+                    if test["failureMessages"].as_array().is_some_and(|messages| !messages.is_empty()) {
+                        counts.second_tries.push(name);
+                    }
+                }
                 Some("failed") => counts.add(Counts::failure(&name)),
                 Some(_) if filtered => {}
                 status => counts.skips.push((name, status.unwrap_or("no status").to_owned())),

@@ -154,7 +154,7 @@ fn shown(command: &Command) -> String {
     }
 }
 
-/// Whether a program is on the PATH.
+/// Whether a program is on the PATH, or where its absolute path says.
 pub(crate) fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -49,6 +49,8 @@ const TESTS: &[Need] = &[
     ("runc", "runc"),
     ("podman", "podman"),
     ("conmon", "conmon"),
+    // Without it, apt may choose the other network stack that satisfies podman.
+    ("/usr/lib/podman/netavark", "netavark"),
     ("catatonit", "catatonit"),
     ("containerd", "containerd"),
     ("script", "bsdutils"),
@@ -69,6 +71,7 @@ const BENCH: &[Need] = &[
     ("bwrap", "bubblewrap"),
     ("podman", "podman"),
     ("conmon", "conmon"),
+    ("/usr/lib/podman/netavark", "netavark"),
     ("dockerd", "docker.io"),
     ("skopeo", "skopeo"),
     ("ip", "iproute2"),

@@ -8,6 +8,7 @@
 //! ```
 //! Two doors, one engine: neither the CLI nor the host starts a process in another way.
 
+mod arguments;
 mod cli;
 mod doctor;
 mod engine;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use protocol::ErrorKind;
 
+use crate::arguments::{self, Group};
 use crate::error::{Failure, Result};
 use crate::sealed;
 use crate::subcontainer::Machine;
@@ -92,24 +93,23 @@ enum Command {
     /// inside ends; its files are left then, for `rm`.
     Run(Box<command::Run>),
     /// Make, run, look at and destroy subcontainers
-    #[command(subcommand)]
-    Subcontainer(Box<subcontainer::Subcontainer>),
+    Subcontainer(Box<Group<subcontainer::Subcontainer>>),
     /// Make, look at and destroy sandboxes: what the subcontainers of one package share, and what bounds them
-    #[command(subcommand)]
-    Sandbox(Box<sandbox::Sandbox>),
+    ///
+    /// A sandbox has user, network, pid, ipc and mount namespaces, a /dev, /sys and /run, and limits of its own. Subcontainers
+    /// in it (`subcontainer create-fs --sandbox ID`) share its users, network, ipc, /dev and /sys, on request /run, and are
+    /// bounded by its limits. Nothing in one sandbox reaches another, and everything in one ends with it.
+    Sandbox(Box<Group<sandbox::Sandbox>>),
     /// Import, pull, list and remove images
-    #[command(subcommand)]
-    Image(image::Image),
+    Image(Group<image::Image>),
     /// Say what runs the TypeScript of packages
-    #[command(subcommand)]
-    Runtime(runtime::Runtime),
+    Runtime(Group<runtime::Runtime>),
     /// List subcontainers, whether they run or not
     Ls(ls::Ls),
     /// Show one subcontainer, whole
     Inspect(subcontainer::Which),
     /// Write, sign, look at and install packages
-    #[command(subcommand)]
-    Package(Box<package::Package>),
+    Package(Box<Group<package::Package>>),
     /// Show what a container has written to streams that are kept
     ///
     /// Those are streams that were asked to be "log" where the host (the daemon) launched it: `launch` on a command line
@@ -229,7 +229,7 @@ pub(crate) fn main() -> ExitCode {
         Some(first) if crate::oci::is_flag(&first) => return crate::oci::main(std::env::args_os()),
         _ => {}
     }
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match arguments::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { OWN_FAILURE } else { 0 };
@@ -241,8 +241,8 @@ pub(crate) fn main() -> ExitCode {
     let context = Context { data_dir: cli.data_dir, run_dir: cli.run_dir, json: cli.json };
     let result = match cli.command {
         Command::Run(command) => command.run(&context),
-        Command::Subcontainer(command) => command.run(&context),
-        Command::Sandbox(command) => command.run(&context),
+        Command::Subcontainer(group) => group.command.run(&context),
+        Command::Sandbox(group) => group.command.run(&context),
         Command::Logs(logs) => logs.run(&context).map(|()| ExitCode::SUCCESS),
         Command::Ls(ls) => ls.run(&context).map(|()| ExitCode::SUCCESS),
         Command::Inspect(which) => context
@@ -268,9 +268,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Man(man) => man.run().map(|()| ExitCode::SUCCESS),
         Command::Doctor(doctor) => doctor.run(&context),
         Command::Gc(gc) => gc.run(&context).map(|()| ExitCode::SUCCESS),
-        Command::Image(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
-        Command::Runtime(command) => command.run(&context).map(|()| ExitCode::SUCCESS),
-        Command::Package(command) => command.run(&context),
+        Command::Image(group) => group.command.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(group) => group.command.run(&context).map(|()| ExitCode::SUCCESS),
+        Command::Package(group) => group.command.run(&context),
         Command::Daemon(daemon) => need_root()
             .and_then(|()| sealed::reexecute())
             .and_then(|sealed| daemon.run(context.data_dir(), &context.run_dir, sealed))

@@ -13,18 +13,18 @@ use super::{Context, command, output};
 use crate::engine::limits;
 use crate::error::Result;
 
-/// A sandbox has user, network, pid, ipc and mount namespaces, a /dev, /sys and /run, and limits of its own. Subcontainers
-/// in it (`subcontainer create-fs --sandbox ID`) share its users, network, ipc, /dev and /sys, on request /run, and are
-/// bounded by its limits. Nothing in one sandbox reaches another, and everything in one ends with it.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "\
+#[command(
+    defer = true,
+    after_help = "\
 Try it, as root:
   sandbox=$(start-container sandbox create --network private -m 512m --image busybox)
   rootfs=$(start-container subcontainer create-fs --sandbox $sandbox busybox)
   start-container subcontainer launch $rootfs &
   start-container subcontainer exec $rootfs ip addr
   start-container sandbox exec $sandbox ps
-  start-container sandbox destroy $sandbox")]
+  start-container sandbox destroy $sandbox"
+)]
 pub(super) enum Sandbox {
     /// Make a sandbox and start it, and print its id
     ///

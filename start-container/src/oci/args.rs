@@ -80,6 +80,7 @@ impl Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Command {
     /// Make a container, whose process waits for `start`
     Create(Create),

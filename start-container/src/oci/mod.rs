@@ -27,8 +27,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 mod agent;
 mod args;
 mod checkpoint;
@@ -49,6 +47,7 @@ mod restore;
 mod start;
 mod template;
 
+use crate::arguments;
 use crate::error::Result;
 
 /// Names by which this program is an OCI runtime.
@@ -71,7 +70,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if linux::process::close_range_on_exec(3).is_err() {
         return ExitCode::FAILURE;
     }
-    let cli = match args::Cli::try_parse_from(args) {
+    let cli: args::Cli = match arguments::parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 1 } else { 0 };

@@ -105,7 +105,7 @@ fn changes(scopes: &Scopes, sign: char) {
     }
 }
 
-/// Where a bundle is.
+// Where a bundle is.
 #[derive(Debug, clap::Args)]
 struct Source {
     /// The bundle's file, `oci://[registry/]repository[:tag][@digest]`, `git+https://host/repository#commit[:path]` or

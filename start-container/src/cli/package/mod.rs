@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Subcommand;
 
 use super::{Context, output};
+use crate::arguments::Group;
 use crate::error::{Failure, Result};
 
 mod author;
@@ -22,7 +23,9 @@ mod trust;
 mod worker;
 
 #[derive(Debug, Subcommand)]
-#[command(after_help = "\
+#[command(
+    defer = true,
+    after_help = "\
 Write one, as anybody:
   start-container package new hello && cd hello
   start-container package keygen ~/hello.key
@@ -34,7 +37,8 @@ Run it (this needs `start-container daemon`):
   start-container package install hello-0.1.0.bundle.tar.zst
   start-container package grant hello --all
   start-container package activate hello
-  start-container package ls")]
+  start-container package ls"
+)]
 pub(super) enum Package {
     /// Write a new package's directory, with a manifest to begin with
     New(author::New),
@@ -93,8 +97,7 @@ pub(super) enum Package {
     /// Print the JSON Schema of manifests, for editors
     Schema,
     /// Say whose packages are trusted
-    #[command(subcommand)]
-    Trust(trust::Trust),
+    Trust(Group<trust::Trust>),
 }
 
 impl Package {
@@ -131,7 +134,7 @@ impl Package {
                 output::line(packages::Manifest::json_schema().trim_end());
                 Ok(())
             }
-            Self::Trust(command) => command.run(context),
+            Self::Trust(group) => group.command.run(context),
         };
         done.map(|()| ExitCode::SUCCESS)
     }

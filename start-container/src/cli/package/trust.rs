@@ -12,9 +12,12 @@ use super::{Context, distance, now, output};
 use crate::error::Result;
 
 #[derive(Debug, Subcommand)]
-#[command(after_help = "\
+#[command(
+    defer = true,
+    after_help = "\
 The keys are in DATA_DIR/trust.json, and nowhere else: nothing that is installed can add one. To exchange a key, add the
-new one, and revoke the old one when everything is signed anew.")]
+new one, and revoke the old one when everything is signed anew."
+)]
 pub(in crate::cli) enum Trust {
     /// Trust a key with some packages
     Add {

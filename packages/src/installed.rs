@@ -228,9 +228,12 @@ impl Packages {
         PackageInfo {
             functions: None,
             run: self.run_of(&record.id),
-            missing: match Arc::ptr_eq(&record.needed, &record.granted) {
-                true => Scopes::new(),
-                false => capability::missing(&record.needed, &record.granted),
+            missing: if Arc::ptr_eq(&record.needed, &record.granted) {
+                Arc::default()
+            } else if record.granted.is_empty() {
+                Arc::clone(&record.needed)
+            } else {
+                Arc::new(capability::missing(&record.needed, &record.granted))
             },
             package_id: record.id.to_string(),
             name: record.name,

@@ -123,7 +123,7 @@ fn p7_nothing_is_active_before_everything_it_needs_is_granted() {
     let host = Host::new();
     let info = host.install(&asking("a", "1.0.0", &["x:1", "y:1"])).unwrap();
     assert!(info.granted.is_empty());
-    assert_eq!(info.missing, *info.asked);
+    assert_eq!(info.missing, info.asked);
     let error = host.activate("a").unwrap_err();
     assert_eq!(error.to_string(), "a 1.0.0 asks for what was not granted: http:egress (x:1 y:1)");
     assert_eq!(host.grant("a", &["kv:read"]).unwrap_err().kind(), ErrorKind::NotFound);

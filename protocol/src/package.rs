@@ -260,7 +260,7 @@ pub struct PackageInfo {
     /// What it was granted.
     pub granted: Arc<Scopes>,
     /// What it asks for, needs, and was not granted: while there is any, it cannot be activated.
-    pub missing: Scopes,
+    pub missing: Arc<Scopes>,
     /// When it was first installed, in milliseconds since the Unix epoch.
     #[ts(type = "number")]
     pub installed: u64,

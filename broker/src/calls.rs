@@ -97,26 +97,46 @@ fn number(revision: i64) -> u64 {
     revision.unsigned_abs()
 }
 
+/// A call about one key of the package's own store: what it needs, and what must be right about it.
+macro_rules! about_a_key {
+    () => {
+        fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
+            Item::One("groups", &self.group)
+        }
+
+        fn subject(&self) -> String {
+            self.key.clone()
+        }
+
+        fn may_be(&self) -> Result<()> {
+            store::check_group(&self.group)
+        }
+
+        fn check(&self) -> Result<()> {
+            store::check_key(&self.key)
+        }
+    };
+}
+
+/// A call about one file or directory.
+macro_rules! about_a_file {
+    () => {
+        fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
+            Item::Path(&self.path)
+        }
+
+        fn may_be(&self) -> Result<()> {
+            check_path(&self.path)
+        }
+    };
+}
+
 impl Call for KvGetParams {
     const METHOD: &'static str = "kv.get";
     const CAPABILITY: Capability = Capability::KvRead;
     const CLASS: Class = Class::Read;
 
-    fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
-        Item::One("groups", &self.group)
-    }
-
-    fn subject(&self) -> String {
-        self.key.clone()
-    }
-
-    fn may_be(&self) -> Result<()> {
-        store::check_group(&self.group)
-    }
-
-    fn check(&self) -> Result<()> {
-        store::check_key(&self.key)
-    }
+    about_a_key!();
 
     fn act(self, caller: &Caller, _: Option<&str>) -> Act {
         Act::Now(caller.read(|database| {
@@ -133,21 +153,7 @@ impl Call for KvSetParams {
     const CAPABILITY: Capability = Capability::KvWrite;
     const CLASS: Class = Class::Write;
 
-    fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
-        Item::One("groups", &self.group)
-    }
-
-    fn subject(&self) -> String {
-        self.key.clone()
-    }
-
-    fn may_be(&self) -> Result<()> {
-        store::check_group(&self.group)
-    }
-
-    fn check(&self) -> Result<()> {
-        store::check_key(&self.key)
-    }
+    about_a_key!();
 
     fn act(self, caller: &Caller, _: Option<&str>) -> Act {
         let value = self.value.to_string();
@@ -197,21 +203,7 @@ impl Call for KvDeleteParams {
     const CAPABILITY: Capability = Capability::KvWrite;
     const CLASS: Class = Class::Write;
 
-    fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
-        Item::One("groups", &self.group)
-    }
-
-    fn subject(&self) -> String {
-        self.key.clone()
-    }
-
-    fn may_be(&self) -> Result<()> {
-        store::check_group(&self.group)
-    }
-
-    fn check(&self) -> Result<()> {
-        store::check_key(&self.key)
-    }
+    about_a_key!();
 
     fn act(self, caller: &Caller, _: Option<&str>) -> Act {
         let package = caller.shared_package();
@@ -276,13 +268,7 @@ impl Call for FilesReadParams {
     const CLASS: Class = Class::Read;
     const ANSWER: usize = MAX_CHUNK / 3 * 4 + 4096;
 
-    fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
-        Item::Path(&self.path)
-    }
-
-    fn may_be(&self) -> Result<()> {
-        check_path(&self.path)
-    }
+    about_a_file!();
 
     fn act(self, caller: &Caller, by: Option<&str>) -> Act {
         let length = self.length.map_or(MAX_CHUNK, |length| (length as usize).min(MAX_CHUNK));
@@ -295,13 +281,7 @@ impl Call for FilesWriteParams {
     const CAPABILITY: Capability = Capability::FilesWrite;
     const CLASS: Class = Class::Write;
 
-    fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
-        Item::Path(&self.path)
-    }
-
-    fn may_be(&self) -> Result<()> {
-        check_path(&self.path)
-    }
+    about_a_file!();
 
     fn act(self, caller: &Caller, by: Option<&str>) -> Act {
         let bytes = match bytes(self.data) {
@@ -329,13 +309,7 @@ impl Call for FilesListParams {
     const CLASS: Class = Class::Scan;
     const ANSWER: usize = 512 << 10;
 
-    fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
-        Item::Path(&self.path)
-    }
-
-    fn may_be(&self) -> Result<()> {
-        check_path(&self.path)
-    }
+    about_a_file!();
 
     fn act(self, caller: &Caller, by: Option<&str>) -> Act {
         on_file(caller, by, self.path, false, move |place| {
@@ -349,13 +323,7 @@ impl Call for FilesDeleteParams {
     const CAPABILITY: Capability = Capability::FilesWrite;
     const CLASS: Class = Class::Write;
 
-    fn item<'a>(&'a self, _: &'a mut String) -> Item<'a> {
-        Item::Path(&self.path)
-    }
-
-    fn may_be(&self) -> Result<()> {
-        check_path(&self.path)
-    }
+    about_a_file!();
 
     fn act(self, caller: &Caller, by: Option<&str>) -> Act {
         on_file(caller, by, self.path, false, move |place| {

@@ -264,20 +264,9 @@ fn carrier(
         keep.extend(inherited);
     }
     let count = CString::new(words.len().to_string()).unwrap_or_default();
-    Script {
-        namespaces: 0,
-        container: None,
-        above: None,
-        vestibule: None,
-        cgroup: None,
-        ops: Vec::new(),
-        stdio: [(); 3].map(|()| Arc::clone(null)),
-        keep,
-        closed_ops: Vec::new(),
-        program: Program::File(Arc::clone(program)),
-        argv: args.iter().cloned().chain([count]).collect(),
-        envp: Vec::new(),
-    }
+    let argv = args.iter().cloned().chain([count]).collect();
+    let stdio = [(); 3].map(|()| Arc::clone(null));
+    Script { keep, ..Script::of(Program::File(Arc::clone(program)), argv, stdio) }
 }
 
 impl Starting<'_> {
@@ -355,6 +344,26 @@ fn reap(pidfd: &OwnedFd) {
 }
 
 impl Script {
+    /// A program in the namespaces and the group of whoever starts it: no steps, an empty environment, no descriptors but
+    /// these three. Whoever wants more says so: `Script { envp, ..Script::of(…) }`.
+    #[must_use]
+    pub fn of(program: Program, argv: Vec<CString>, stdio: [Arc<OwnedFd>; 3]) -> Self {
+        Self {
+            namespaces: 0,
+            container: None,
+            above: None,
+            vestibule: None,
+            cgroup: None,
+            ops: Vec::new(),
+            stdio,
+            keep: Vec::new(),
+            closed_ops: Vec::new(),
+            program,
+            argv,
+            envp: Vec::new(),
+        }
+    }
+
     /// What a child reported in the words of this script.
     fn failure(&self, report: &Report) -> Option<SpawnError> {
         let op = |ops: &[Op]| {

@@ -17,20 +17,10 @@ fn null() -> Arc<OwnedFd> {
 
 fn script(argv: &[&CStr]) -> Script {
     let null = null();
-    Script {
-        namespaces: 0,
-        container: None,
-        above: None,
-        vestibule: None,
-        cgroup: None,
-        ops: Vec::new(),
-        stdio: [Arc::clone(&null), Arc::clone(&null), null],
-        keep: Vec::new(),
-        closed_ops: Vec::new(),
-        program: Program::Candidates(vec![argv[0].to_owned()]),
-        argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
-        envp: vec![c"PATH=/bin:/usr/bin".to_owned()],
-    }
+    let program = Program::Candidates(vec![argv[0].to_owned()]);
+    let argv = argv.iter().map(|arg| (*arg).to_owned()).collect();
+    let envp = vec![c"PATH=/bin:/usr/bin".to_owned()];
+    Script { envp, ..Script::of(program, argv, [Arc::clone(&null), Arc::clone(&null), null]) }
 }
 
 fn sh(text: &str) -> Script {

@@ -86,19 +86,17 @@ impl Scene {
         }
         line += &format!("exec {}>&-; {text}", 3 + keep.len());
         keep.push(Arc::new(joining));
+        let argv = vec![c"sh".to_owned(), c"-c".to_owned(), CString::new(line).unwrap()];
         let script = Script {
-            namespaces: 0,
-            container: None,
-            above: None,
-            vestibule: None,
             cgroup: Some(Arc::new(self.group.cgroup2().unwrap().try_clone_to_owned().unwrap())),
-            ops: Vec::new(),
-            stdio: [null(), stdout, inherited_stderr()],
             keep,
             closed_ops: ops,
-            program: Program::Candidates(vec![c"/bin/sh".to_owned()]),
-            argv: vec![c"sh".to_owned(), c"-c".to_owned(), CString::new(line).unwrap()],
             envp: vec![c"PATH=/bin:/usr/bin".to_owned()],
+            ..Script::of(
+                Program::Candidates(vec![c"/bin/sh".to_owned()]),
+                argv,
+                [null(), stdout, inherited_stderr()],
+            )
         };
         let process = spawn(&script).unwrap();
         drop(script);

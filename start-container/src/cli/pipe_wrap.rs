@@ -38,21 +38,15 @@ impl PipeWrap {
             CString::new(text)
                 .map_err(|error| Failure::new(ErrorKind::Invalid, "read command", "").because(error))
         };
+        let program = Program::Candidates(compile::candidates(name, &env)?);
+        let argv = self.command.iter().map(|arg| text(arg.clone().into_bytes())).collect::<Result<_>>()?;
+        let stdio = [Arc::new(stdin), Arc::new(write_stdout), Arc::new(write_stderr)];
         let script = Script {
-            namespaces: 0,
-            container: None,
-            above: None,
-            vestibule: None,
-            cgroup: None,
             ops: vec![Op::DeathSignal(Signal::KILL.as_raw())],
-            stdio: [Arc::new(stdin), Arc::new(write_stdout), Arc::new(write_stderr)],
-            keep: Vec::new(),
-            closed_ops: Vec::new(),
-            program: Program::Candidates(compile::candidates(name, &env)?),
-            argv: self.command.iter().map(|arg| text(arg.clone().into_bytes())).collect::<Result<_>>()?,
             envp: std::env::vars_os()
                 .map(|(name, value)| text([name, value].map(OsString::into_vec).join(&b'=')))
                 .collect::<Result<_>>()?,
+            ..Script::of(program, argv, stdio)
         };
         let child = linux::spawn::spawn(&script).map_err(process::failure)?;
         drop(script);

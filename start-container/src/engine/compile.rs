@@ -268,20 +268,10 @@ pub(crate) fn command(
     let args = process.args().as_deref().unwrap_or_default();
     let env = process.env().as_deref().unwrap_or_default();
     let name = args.first().ok_or_else(|| invalid("process.args", "empty"))?;
-    Ok(Script {
-        namespaces: 0,
-        container: None,
-        above: None,
-        vestibule: None,
-        cgroup: None,
-        ops: vec![Op::NewKeyring],
-        stdio,
-        keep: Vec::new(),
-        closed_ops,
-        program: linux::spawn::Program::Candidates(candidates(name, env)?),
-        argv: args.iter().map(|arg| cstring("process.args", arg)).collect::<Result<_>>()?,
-        envp: env.iter().map(|entry| cstring("process.env", entry)).collect::<Result<_>>()?,
-    })
+    let program = linux::spawn::Program::Candidates(candidates(name, env)?);
+    let argv = args.iter().map(|arg| cstring("process.args", arg)).collect::<Result<_>>()?;
+    let envp = env.iter().map(|entry| cstring("process.env", entry)).collect::<Result<_>>()?;
+    Ok(Script { ops: vec![Op::NewKeyring], closed_ops, envp, ..Script::of(program, argv, stdio) })
 }
 
 /// Where a command may be: itself if it is a path, else each directory of the container's PATH.

@@ -261,19 +261,13 @@ fn start(group: &Group, init: &Init, data_dir: &Path) -> Result<Running> {
     let null = Arc::new(dev_null()?);
     let ours = Arc::new(ours);
     let text = |text: &str| CString::new(text).unwrap_or_default();
+    let argv = ["start-container-keeper", "kept", "for", &data_dir.to_string_lossy()].map(text).into();
+    let stdio = [(); 3].map(|()| Arc::clone(&null));
     let script = Script {
-        namespaces: 0,
-        container: None,
-        above: None,
-        vestibule: None,
         cgroup: Some(group.handle()),
-        ops: Vec::new(),
-        stdio: [(); 3].map(|()| Arc::clone(&null)),
         keep: vec![Arc::new(its), Arc::clone(&ours)],
         closed_ops: vec![Op::Session { controlling_terminal: false }],
-        program: Program::File(init.get()?),
-        argv: ["start-container-keeper", "kept", "for", &data_dir.to_string_lossy()].map(text).into(),
-        envp: Vec::new(),
+        ..Script::of(Program::File(init.get()?), argv, stdio)
     };
     let started =
         during(Step::StartKeeper, || linux::spawn::spawn(&script)).map_err(super::process::failure)?;

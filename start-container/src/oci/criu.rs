@@ -246,19 +246,13 @@ impl Criu {
             text(&[name.as_bytes(), b"=", value.as_bytes()].concat())
         };
         let Surroundings { ops, stdio, keep } = surroundings;
+        let criu = Program::Candidates(vec![text(program.as_os_str().as_bytes())?]);
+        let argv = vec![c"criu".to_owned(), c"swrk".to_owned(), c"3".to_owned()];
         let script = Script {
-            namespaces: 0,
-            container: None,
-            above: None,
-            vestibule: None,
-            cgroup: None,
             ops,
-            stdio,
             keep: std::iter::once(Arc::new(theirs)).chain(keep).collect(),
-            closed_ops: Vec::new(),
-            program: Program::Candidates(vec![text(program.as_os_str().as_bytes())?]),
-            argv: vec![c"criu".to_owned(), c"swrk".to_owned(), c"3".to_owned()],
             envp: std::env::vars_os().map(own).collect::<Result<_>>()?,
+            ..Script::of(criu, argv, stdio)
         };
         let process = linux::spawn::spawn(&script).map_err(|error| {
             Failure::new(crate::error::kind_of(error.errno), "start", program.display()).because(error)

@@ -191,18 +191,11 @@ pub(super) fn run_inside(
             .map_err(|errno| Failure::kernel("read the output of", &path, errno))?;
         let said = Said::hear(reader);
         let writer = Arc::new(writer);
+        let program = Program::Candidates(vec![text(&path)?]);
+        let stdio = [Arc::new(input), Arc::clone(&writer), writer];
         let script = Script {
-            namespaces: 0,
-            container: None,
-            above: None,
-            vestibule: None,
-            cgroup: None,
             ops: joined.first.clone(),
-            stdio: [Arc::new(input), Arc::clone(&writer), writer],
-            keep: Vec::new(),
             closed_ops: closed.to_vec(),
-            program: Program::Candidates(vec![text(&path)?]),
-            argv: args,
             envp: hook
                 .env()
                 .as_deref()
@@ -210,6 +203,7 @@ pub(super) fn run_inside(
                 .iter()
                 .map(|entry| text(entry))
                 .collect::<Result<_>>()?,
+            ..Script::of(program, args, stdio)
         };
         let start =
             apart::Start { program: init.get()?, null, before: joined.before.clone(), listener: None };

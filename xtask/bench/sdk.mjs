@@ -1,4 +1,5 @@
-// Measures the SDK from inside one Node process. Reads `WHAT COUNT` on standard input, answers with a line of JSON.
+// Measures the SDK, and what it is compared with, from inside one Node process. Reads `WHAT COUNT` on standard input,
+// answers with a line of JSON.
 import { execFile } from "node:child_process";
 import { createInterface } from "node:readline";
 
@@ -62,6 +63,43 @@ async function atOnce(rounds, containers) {
     );
   }
   return { samples: times };
+}
+
+// The same without a pause, so many in all: how many fail, and why the first did.
+async function many(count, containers) {
+  let left = count;
+  let failures = 0;
+  let first;
+  await Promise.all(
+    containers.map(async (container) => {
+      while (left-- > 0) {
+        try {
+          await execTrueIn(container);
+        } catch (error) {
+          failures++;
+          first ??= String(error);
+        }
+      }
+    }),
+  );
+  return { failures, first };
+}
+
+let podmans;
+
+// By Docker's API: made, started, read to its end, and asked how it ended.
+async function execByDockerode() {
+  if (!podmans) {
+    const { default: Docker } = await import(process.env.DOCKERODE);
+    podmans = new Docker({ socketPath: process.env.PODMAN_SOCKET }).getContainer("idle0");
+  }
+  const exec = await podmans.exec({ Cmd: ["/bin/true"], AttachStdout: true, AttachStderr: true });
+  const stream = await exec.start({ hijack: true, stdin: false });
+  for await (const _chunk of stream);
+  let state;
+  do state = await exec.inspect();
+  while (state.Running);
+  if (state.ExitCode !== 0) throw new Error(`true ended with ${state.ExitCode} in podman's`);
 }
 
 async function cold() {
@@ -130,8 +168,8 @@ async function endIdle() {
   return {};
 }
 
-async function ofLayers(layers) {
-  const sub = await SubContainer.of(host, { imageId: `layers${layers}`, throwaway: true });
+async function madeOf(imageId) {
+  const sub = await SubContainer.of(host, { imageId, throwaway: true });
   await sub.destroy();
 }
 
@@ -150,9 +188,13 @@ const things = {
   execFileTwo: (count) => flowing(count * 20, 2, execFileTrue),
   atOnceInOne: (count) => atOnce(count, Array(64).fill(running)),
   atOnceInMany: (count) => atOnce(count, idle),
-  layers1: (count) => samples(count, () => ofLayers(1)),
-  layers10: (count) => samples(count, () => ofLayers(10)),
-  layers100: (count) => samples(count, () => ofLayers(100)),
+  manyInOne: (count) => many(count, Array(64).fill(running)),
+  manyInMany: (count) => many(count, idle),
+  dockerode: (count) => samples(count, execByDockerode),
+  layers1: (count) => samples(count, () => madeOf("layers1")),
+  layers10: (count) => samples(count, () => madeOf("layers10")),
+  layers100: (count) => samples(count, () => madeOf("layers100")),
+  ofDebian: (count) => samples(count, () => madeOf("debian")),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

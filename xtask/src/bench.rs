@@ -15,9 +15,11 @@ mod logs;
 mod node;
 mod packages;
 mod peers;
+mod podman;
 mod race;
 mod report;
 mod sections;
+mod still;
 mod survival;
 mod worker;
 mod workers;
@@ -52,7 +54,7 @@ pub(crate) struct Options {
 enum Section {
     /// `true` in a running container.
     Exec,
-    /// From Node: exec of the SDK against Node's own execFile.
+    /// From Node: exec of the SDK against Node's own execFile and another client's.
     Node,
     /// A whole life: create, launch, wait, destroy.
     Cold,
@@ -68,9 +70,9 @@ enum Section {
     Contained,
     /// 10, 100 and 1,000 idle ones, and what is done beside them.
     Many,
-    /// 2 and 64 calls at once.
+    /// 2 and 64 calls at once, and 100,000 of which none may fail.
     AtOnce,
-    /// Images of 1, 10 and 100 layers.
+    /// Images of 1, 10 and 100 layers, and a large one.
     Layers,
     /// Calls of package code.
     Broker,
@@ -114,8 +116,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::run(setup::For::Bench)?;
     demo::build()?;
     build_floor()?;
-    if options.only.is_empty() || options.only.contains(&Section::Packages) {
-        release::build_example("packages", "weigh")?;
+    for (section, room, example) in
+        [(Section::Packages, "packages", "weigh"), (Section::Import, "images", "import_floor")]
+    {
+        if options.only.is_empty() || options.only.contains(&section) {
+            release::build_example(room, example)?;
+        }
     }
     let mut arguments = vec!["bench".to_owned()];
     if options.quick {

@@ -111,11 +111,14 @@ pub(crate) fn run(purpose: For) -> Result<()> {
         }
     }
     sdk_packages()?;
-    if purpose == For::Tests {
-        runtimes()?;
-        criu()?;
+    match purpose {
+        For::Tests => {
+            from_npm(all_runtimes().into_iter().chain([object_store(), bundler()]))?;
+            criu()
+        }
+        For::Bench => from_npm(all_runtimes().into_iter().chain([bundler(), dockerode()])),
+        For::SmallDemo | For::Demo | For::Guest => Ok(()),
     }
-    Ok(())
 }
 
 /// Debian 13's criu, with its libraries, beside the installed ones: older ones know neither what Linux 6.13 shows of its
@@ -210,7 +213,8 @@ pub(crate) fn sdk_packages() -> Result<()> {
 pub(crate) struct Runtime {
     /// For people.
     pub(crate) name: &'static str,
-    package: String,
+    /// With its version, as npm has it.
+    pub(crate) package: String,
     program: &'static str,
 }
 
@@ -252,8 +256,13 @@ fn bundler() -> Runtime {
     Runtime { name: "esbuild", package: "esbuild@0.28.2".to_owned(), program: "esbuild/bin/esbuild" }
 }
 
-fn runtimes() -> Result<()> {
-    for runtime in all_runtimes().into_iter().chain([object_store(), bundler()]) {
+/// A client of Docker's API, which the SDK is compared with.
+pub(crate) fn dockerode() -> Runtime {
+    Runtime { name: "dockerode", package: "dockerode@5.0.1".to_owned(), program: "dockerode/lib/docker.js" }
+}
+
+fn from_npm(runtimes: impl IntoIterator<Item = Runtime>) -> Result<()> {
+    for runtime in runtimes {
         if runtime.path().exists() {
             continue;
         }

@@ -63,7 +63,7 @@ pub(super) fn bundles(lab: &Lab, report: &mut Report) -> Result<()> {
         })
     });
     let figures = race(lab.pace, runs.collect());
-    for (peer, limit) in [("crun", 0.9), ("runc", 0.35)] {
+    for (peer, limit) in [("crun", 0.7), ("runc", 0.35)] {
         let measured = ratio(&figures, "start-container", peer);
         report.bar(Bar::at_most(
             &format!("`run` of the bundle of `runc spec` against {peer}"),

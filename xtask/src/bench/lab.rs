@@ -11,6 +11,7 @@ use tests::Cli;
 
 use super::node::Node;
 use super::peers::{Peer, installed};
+use super::podman;
 use super::race::Pace;
 use super::worker::{self, Worker};
 use crate::demo::Host;
@@ -62,7 +63,7 @@ impl Lab {
         let host = Host::start(&data)?;
         host.import("busybox", &busybox::archive())?;
         let cli = Cli::at(&release::binary(), &data);
-        let node = Node::start(&data)?;
+        let node = Node::start(&data, &podman::socket(&work))?;
         Ok(Self { pace, work, peers, cli, host, node: RefCell::new(node), worker: RefCell::new(worker) })
     }
 
@@ -150,6 +151,21 @@ pub(super) fn processes() -> Vec<(u32, String)> {
             Some((pid, String::from_utf8_lossy(&command).replace('\0', " ").trim().to_owned()))
         })
         .collect()
+}
+
+/// The processes that came since, without those that are known.
+pub(super) fn newcomers(before: &[(u32, String)], known: &[u32]) -> Vec<(u32, String)> {
+    let old = |pid: u32| known.contains(&pid) || before.iter().any(|old| old.0 == pid);
+    processes().into_iter().filter(|(pid, _)| !old(*pid)).collect()
+}
+
+/// How many processes came since, besides the inits; the first of them are named.
+pub(super) fn helpers(before: &[(u32, String)], inits: &[u32]) -> f64 {
+    let extra = newcomers(before, inits);
+    for (_, command) in extra.iter().take(3) {
+        say::note(&format!("a helper: {command}"));
+    }
+    extra.len() as f64
 }
 
 /// The proportional set size of a process, in KiB.

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::place;
+use crate::{place, setup};
 
 /// The process.
 pub(super) struct Node {
@@ -17,12 +17,14 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Starts `xtask/bench/sdk.mjs`.
-    pub(super) fn start(data: &Path) -> Result<Self> {
+    /// Starts `xtask/bench/sdk.mjs` for the host with this data directory; podman may listen at the socket later.
+    pub(super) fn start(data: &Path, podman: &Path) -> Result<Self> {
         let mut child = Command::new("node")
             .arg(place::root().join("xtask/bench/sdk.mjs"))
             .env("START_CONTAINER_DATA_DIR", data)
             .env("SDK", place::root().join("sdk/dist/index.js"))
+            .env("DOCKERODE", setup::dockerode().path())
+            .env("PODMAN_SOCKET", podman)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

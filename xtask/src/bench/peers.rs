@@ -174,6 +174,11 @@ impl Peer {
         }
     }
 
+    /// Answers Docker's API at a socket, in the foreground; podman alone does.
+    pub(super) fn serve(&self, socket: &Path) -> Command {
+        self.command(&["system", "service", "--time=0", &format!("unix://{}", socket.display())])
+    }
+
     fn bubblewrap(&self, arguments: &[&str]) -> Command {
         let mut command =
             self.command(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]);

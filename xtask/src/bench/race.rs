@@ -15,13 +15,15 @@ pub(super) struct Pace {
     pub(super) rounds: usize,
     /// Time for one contestant in one round.
     pub(super) slice: Duration,
+    /// Calls of which none may fail.
+    pub(super) calls: usize,
 }
 
 impl Pace {
     /// For a look.
-    pub(super) const QUICK: Self = Self { rounds: 2, slice: Duration::from_millis(300) };
+    pub(super) const QUICK: Self = Self { rounds: 2, slice: Duration::from_millis(300), calls: 2_000 };
     /// For the record.
-    pub(super) const FULL: Self = Self { rounds: 5, slice: Duration::from_millis(800) };
+    pub(super) const FULL: Self = Self { rounds: 5, slice: Duration::from_millis(800), calls: 100_000 };
 }
 
 type Sample<'a> = Box<dyn FnMut(usize) -> Result<Vec<f64>> + 'a>;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::chart;
 use super::lab::Lab;
 use super::race::{Figures, disturbances};
-use crate::say;
+use crate::{say, setup};
 
 /// How much worse a number may be than the one before until it counts: the speed of a machine changes, and ratios
 /// with it.
@@ -136,6 +136,10 @@ impl Report {
                 machine.push(format!("{program}: {}", said.trim()));
             }
         }
+        let dockerode = setup::dockerode();
+        if dockerode.path().exists() {
+            machine.push(dockerode.package);
+        }
         Self { machine, bars: Vec::new(), tables: Vec::new(), missing: Vec::new() }
     }
 
@@ -254,6 +258,8 @@ otherwise; where a machine shows both cgroup versions, the others see version 1 
 there. `crun run` and `runc run` use a ready bundle and a read-only root directory; start-container also makes, and
 removes, a writable overlay over an image. The floors are `xtask/bench/floor.c`: the system calls alone; the last of them
 with the mounts of an OCI container, a network namespace, a seccomp filter and a control group of pids, memory and cpu.
+Those of an import are `images/examples/import_floor.rs`, one thread by the libraries that an import uses, and `tar -x`.
+dockerode speaks to `podman system service` from the Node process that the SDK is in.
 
 `cargo xtask bench --check` measures again and names what became worse than `docs/benchmarks.json`.
 
@@ -287,6 +293,7 @@ pub(super) fn number(value: f64) -> String {
     match value + 0.0 {
         value if value.is_nan() => "–".to_owned(),
         value if value == value.trunc() && value.abs() < 1e6 => format!("{value:.0}"),
+        value if value.abs() < 0.1 => format!("{value:.3}"),
         value if value.abs() < 10.0 => format!("{value:.2}"),
         value if value.abs() < 100.0 => format!("{value:.1}"),
         value => format!("{value:.0}"),

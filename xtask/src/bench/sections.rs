@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tests::cli::Rootfs;
 
-use super::lab::{Idle, Lab, processes, pss};
+use super::lab::{Idle, Lab, helpers, newcomers, processes, pss};
 use super::peers::Peer;
+use super::podman::Service;
 use super::race::{Contestant, Figures, race, timed};
 use super::report::{Bar, Report, Table};
 use super::worker;
@@ -40,8 +41,13 @@ pub(super) fn exec(lab: &Lab, report: &mut Report) -> Result<()> {
         }
         let figures = race(lab.pace, contestants);
         report.bar(Bar::at_most(
+            "CLI `subcontainer exec` against the calls alone, as a process",
+            1.6,
+            ratio(&figures, "start-container", "floor: exec as a process"),
+        ));
+        report.bar(Bar::at_most(
             "CLI `subcontainer exec` against `crun exec`",
-            0.6,
+            0.35,
             ratio(&figures, "start-container", "crun"),
         ));
         report.table(Table::times("exec of true in a running container (ms)", figures, "crun exec").drawn());
@@ -87,21 +93,24 @@ fn with_running(lab: &Lab, work: impl FnOnce(&Lab, &Running<'_>, &Rootfs, u32) -
     result
 }
 
-/// From Node, in one process: our exec and Node's own of a process in no container.
+/// From Node, in one process: our exec, Node's own of a process in no container, and another client's.
 pub(super) fn node(lab: &Lab, report: &mut Report) -> Result<()> {
     let ask = |what: &'static str| {
         let node = &lab.node;
         move |count| node.borrow_mut().samples(what, count)
     };
-    let figures = race(
-        lab.pace,
-        vec![
-            Contestant::new("Node: execFile('/bin/true'), no container", ask("execFile")),
-            Contestant::new("SDK: exec(['true'])", ask("exec")),
-            Contestant::new("SDK: exec(['true']), contained", ask("execContained")),
-            Contestant::new("SDK: a request that does nothing", ask("ping")),
-        ],
-    );
+    let mut contestants = vec![
+        Contestant::new("Node: execFile('/bin/true'), no container", ask("execFile")),
+        Contestant::new("SDK: exec(['true'])", ask("exec")),
+        Contestant::new("SDK: exec(['true']), contained", ask("execContained")),
+        Contestant::new("SDK: a request that does nothing", ask("ping")),
+    ];
+    let podman = Service::start(lab);
+    match &podman {
+        Ok(_) => contestants.push(Contestant::new("dockerode: exec of true on podman", ask("dockerode"))),
+        Err(error) => report.missing(&format!("dockerode: {error:#}")),
+    }
+    let figures = race(lab.pace, contestants);
     report.bar(Bar::at_most(
         "exec in a contained one against exec in one that is not",
         1.3,
@@ -109,11 +118,16 @@ pub(super) fn node(lab: &Lab, report: &mut Report) -> Result<()> {
     ));
     report.bar(Bar::at_most(
         "SDK `exec(['true'])` against Node's `execFile('/bin/true')`",
-        1.0,
+        0.45,
         ratio(&figures, "SDK: exec", "Node"),
     ));
+    report.bar(Bar::at_most(
+        "SDK `exec(['true'])` against dockerode on podman",
+        0.02,
+        ratio(&figures, "SDK: exec", "dockerode"),
+    ));
     report.table(Table::times("exec of true from Node (ms)", figures, "Node: execFile").drawn());
-    Ok(())
+    podman.map_or(Ok(()), Service::stop)
 }
 
 /// A container that is made, runs `true`, and is gone.
@@ -192,17 +206,17 @@ pub(super) fn contained(lab: &Lab, report: &mut Report) -> Result<()> {
     let figures = race(lab.pace, contestants);
     report.bar(Bar::at_most(
         "runOnce with user namespace, seccomp, limits and private network against the calls alone",
-        1.8,
+        1.5,
         ratio(&figures, "SDK: runOnce", "floor"),
     ));
     report.bar(Bar::at_most(
         "and against `crun run`, which has no seccomp and no overlay there",
-        0.8,
+        0.5,
         ratio(&figures, "SDK: runOnce", "crun"),
     ));
     report.bar(Bar::at_most(
         "the same life in four calls against the calls alone",
-        1.8,
+        1.5,
         ratio(&figures, "SDK: a whole life", "floor"),
     ));
     report.table(Table::times("a whole life, contained (ms)", figures, "crun run").drawn());
@@ -214,36 +228,25 @@ pub(super) fn idle(lab: &Lab, report: &mut Report) -> Result<()> {
     const COUNT: usize = 200;
     let mut times = Vec::new();
     let mut sizes = Vec::new();
-    let mut helpers = Vec::new();
+    let mut besides = Vec::new();
 
     let before = processes();
     let host_before = pss(lab.host.pid());
     super::race::wait_until_quiet();
     let started = lab.node.borrow_mut().ask("idle", COUNT)?;
     std::thread::sleep(Duration::from_secs(1));
-    let leaders: Vec<u32> = started["pids"]
-        .as_array()
-        .context("pids")?
-        .iter()
-        .filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
-        .collect();
+    let leaders = super::growth::pids(&started)?;
     if leaders.len() != COUNT {
         bail!("{} of {COUNT} run", leaders.len());
     }
-    let extra = processes()
-        .into_iter()
-        .filter(|(pid, _)| !leaders.contains(pid) && !before.iter().any(|old| old.0 == *pid));
-    let extra: Vec<String> = extra.map(|(_, command)| command).collect();
+    let extra = helpers(&before, &leaders);
     let all: f64 = leaders.iter().map(|pid| pss(*pid)).sum();
     let growth = (pss(lab.host.pid()) - host_before).max(0.0);
     let ours = (all + growth) / COUNT as f64;
     times.push(Figures::single("start-container (SDK)", started["ms"].as_f64().context("ms")?));
     sizes.push(Figures::single("start-container: init and the host's growth", ours));
     sizes.push(Figures::single("start-container: init alone", all / COUNT as f64));
-    helpers.push(Figures::single("start-container", extra.len() as f64));
-    for command in extra.iter().take(3) {
-        say::note(&format!("a helper: {command}"));
-    }
+    besides.push(Figures::single("start-container", extra));
     lab.node.borrow_mut().ask("idleEnd", 0)?;
 
     for peer in &lab.peers {
@@ -253,28 +256,23 @@ pub(super) fn idle(lab: &Lab, report: &mut Report) -> Result<()> {
         let start = Instant::now();
         let running: Vec<Idle> = (0..count).map(|number| lab.start(peer, number)).collect::<Result<_>>()?;
         let elapsed = start.elapsed().as_secs_f64() * 1000.0;
-        let extra: Vec<u32> = processes()
-            .into_iter()
-            .map(|(pid, _)| pid)
-            .filter(|pid| {
-                !running.iter().any(|idle| idle.pid == *pid) && !before.iter().any(|old| old.0 == *pid)
-            })
-            .collect();
-        let helper_size: f64 = extra.iter().map(|pid| pss(*pid)).sum();
+        let inits: Vec<u32> = running.iter().map(|idle| idle.pid).collect();
+        let extra = newcomers(&before, &inits);
+        let helper_size: f64 = extra.iter().map(|(pid, _)| pss(*pid)).sum();
         let name =
             if count == COUNT { peer.name.to_owned() } else { format!("{} ({count} of them)", peer.name) };
         times.push(Figures::single(&name, elapsed * COUNT as f64 / count as f64));
         sizes.push(Figures::single(&format!("{name}: helpers alone"), helper_size / count as f64));
-        helpers.push(Figures::single(&name, extra.len() as f64 * COUNT as f64 / count as f64));
+        besides.push(Figures::single(&name, extra.len() as f64 * COUNT as f64 / count as f64));
         for (number, idle) in running.into_iter().enumerate() {
             lab.end(peer, number, &idle)?;
         }
     }
     report.bar(Bar::at_most("200 idle: KiB (PSS) of each, init and the host's growth", 700.0, ours));
-    report.bar(Bar::at_most("200 idle: processes besides init", 0.0, extra.len() as f64));
+    report.bar(Bar::at_most("200 idle: processes besides init", 0.0, extra));
     report.table(Table::numbers("200 idle: time to start all (ms)", times));
     report.table(Table::numbers("200 idle: memory of each (KiB PSS)", sizes));
-    report.table(Table::numbers("200 idle: processes besides the first in each", helpers));
+    report.table(Table::numbers("200 idle: processes besides the first in each", besides));
     Ok(())
 }
 
@@ -305,7 +303,7 @@ pub(super) fn stdout(lab: &Lab, report: &mut Report) -> Result<()> {
         }
         let figures = race(pace, contestants);
         let rate = 1.0 / ratio(&figures, "SDK", "floor");
-        report.bar(Bar::at_least("1 GiB of stdout to the SDK against the unrelayed rate", 0.5, rate));
+        report.bar(Bar::at_least("1 GiB of stdout to the SDK against the unrelayed rate", 0.7, rate));
         let rate = 1.0 / ratio(&figures, "start-container subcontainer exec", "floor");
         report.bar(Bar::at_least(
             "1 GiB of stdout to a pipe, by CLI, against the unrelayed rate",

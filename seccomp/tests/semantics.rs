@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn a_number_is_found_in_as_many_steps_as_it_has_digits(filter in filter()) {
+    fn a_number_is_found_in_about_as_many_steps_as_it_has_digits(filter in filter()) {
         let program = compile_for(&filter, Abi::X86_64).unwrap();
         let named: std::collections::BTreeSet<&String> =
             filter.syscalls().iter().flatten().flat_map(LinuxSyscall::names).collect();
@@ -161,8 +161,9 @@ proptest! {
         for arch in [0xc000_003e, 0x4000_0003] {
             for number in (0..600).chain(0x4000_0000..0x4000_0300).chain([u32::MAX]) {
                 let returned = run(program.instructions(), &Call { arch, number, args: [0; 6] });
-                // Two loads, two architectures, the return; and the long jumps, one for each 256 instructions at most.
-                let most = bound + 5 + program.instructions().len() / 256;
+                // Two loads, two architectures, the return; three because many numbers weigh more than one range; and the
+                // long jumps, one for each 256 instructions at most.
+                let most = bound + 8 + program.instructions().len() / 256;
                 prop_assert!(returned.read_an_argument || returned.steps <= most, "{} > {}", returned.steps, most);
             }
         }
@@ -199,7 +200,22 @@ fn the_default_profile_is_read_the_same_way() {
                 }
             }
         }
-        // Of some 130 ranges.
-        assert!(steps <= 14, "{steps}");
+        // Of some 70 ranges. Those of 32-bit calls are not counted, below.
+        assert!(steps <= 12, "{steps}");
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_kernel_can_remember_calls_of_its_own_architecture_and_does_not_try_others() {
+    let program = seccomp::default_program(&seccomp::For::default()).unwrap();
+    let reads_arguments = |abi: Abi, name| {
+        let call = Call { arch: abi.audit_arch(), number: abi.number(name).unwrap(), args: [0; 6] };
+        run(program.instructions(), &call).read_an_argument
+    };
+    for name in ["read", "openat", "mount"] {
+        assert!(!reads_arguments(Abi::X86_64, name), "{name}");
+        assert!(reads_arguments(Abi::X86, name), "{name}");
+    }
+    assert!(reads_arguments(Abi::X86_64, "ioctl"));
 }

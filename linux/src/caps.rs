@@ -1,12 +1,14 @@
 //! Capabilities by name.
 //!
 //! rustix has the calls (`rustix::thread::capabilities`, `set_capabilities`, the bounding and ambient sets);
-//! here are the names that specs and people use, and sets of them.
+//! here are the names that specs and people use, sets of them, and threads that start processes with fewer.
 
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 
-use rustix::thread::CapabilitySet;
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 /// Every capability by number: bit `n` of a set is `NAMES[n]`. Linux 5.9 has had these 41.
 pub const NAMES: [&str; 41] = [
@@ -91,6 +93,33 @@ impl Capability {
     pub fn set(self) -> CapabilitySet {
         CapabilitySet::from_bits_retain(1 << self.0)
     }
+}
+
+thread_local! {
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Takes all but these out of the bounding set of this thread, and so of what it starts from now on, for good. The kernel
+/// takes one in a call, in each process anew: a thread that starts many of the same kind does it once, and
+/// [`super::spawn`] knows. Belongs to threads that start nothing else; a thread that such a one makes is like it.
+///
+/// # Errors
+/// `EPERM` without `CAP_SETPCAP`; what was taken until then is gone.
+pub fn bound_thread(keep: u64) -> Result<(), Errno> {
+    for capability in (0..64).map(|number| 1 << number).filter(|capability| keep & capability == 0) {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(capability)) {
+            // The kernel knows no capability of this number, and none above it.
+            Err(Errno::INVAL) => break,
+            other => other?,
+        }
+        TAKEN.set(TAKEN.get() | capability);
+    }
+    Ok(())
+}
+
+/// What [`bound_thread`] has taken from this thread.
+pub(crate) fn taken() -> u64 {
+    TAKEN.get()
 }
 
 impl fmt::Display for Capability {

@@ -364,6 +364,16 @@ impl Script {
         }
     }
 
+    fn enters_user_namespace(&self) -> bool {
+        let enters = |op: &Op| match op {
+            Op::JoinNamespaces { namespaces, .. } | Op::NewNamespaces(namespaces) => {
+                namespaces & new::USER != 0
+            }
+            _ => false,
+        };
+        self.namespaces & new::USER != 0 || self.ops.iter().chain(&self.closed_ops).any(enters)
+    }
+
     /// What a child reported in the words of this script.
     fn failure(&self, report: &Report) -> Option<SpawnError> {
         let op = |ops: &[Op]| {

@@ -163,6 +163,30 @@ fn s10_credentials_are_all_set_and_capabilities_gone() {
 }
 
 #[test]
+fn s6_a_thread_with_a_small_bounding_set_starts_processes_with_no_more() {
+    let bounded = |bounding: u64| {
+        let mut script = sh("grep CapBnd /proc/self/status");
+        let capabilities = Capabilities { bounding, ..Capabilities::default() };
+        script.closed_ops.push(Op::Credentials(Credentials {
+            uid: 0,
+            gid: 0,
+            groups: vec![],
+            capabilities,
+            no_new_privileges: true,
+        }));
+        output(script).1
+    };
+    let small = move || {
+        linux::caps::bound_thread(0xa0).unwrap();
+        linux::caps::bound_thread(0xa0).unwrap();
+        [0x80, 0xa0, 0xff].map(bounded)
+    };
+    let expected = ["80", "a0", "a0"].map(|set| format!("CapBnd:\t{set:0>16}\n"));
+    assert_eq!(std::thread::spawn(small).join().unwrap(), expected);
+    assert_eq!(bounded(0xff), "CapBnd:\t00000000000000ff\n", "another thread has what it had");
+}
+
+#[test]
 fn s11_a_mountpoint_that_is_a_link_is_refused() {
     let dir = tempfile_dir();
     std::os::unix::fs::symlink("/tmp", dir.join("proc")).unwrap();

@@ -12,6 +12,8 @@ use super::{Op, Program, Script};
 /// The words so far.
 pub(super) struct Encoder {
     words: Vec<u64>,
+    /// Capabilities that the child will not have in its bounding set, as whoever clones it has not.
+    pub(super) taken: u64,
 }
 
 impl Encoder {
@@ -131,7 +133,9 @@ pub(super) fn encode(
         // Whoever clones the child then does not look for it.
         return Err(Errno::INVAL);
     }
-    let mut to = Encoder { words: Vec::with_capacity(1024) };
+    // Who enters a user namespace has all of them again.
+    let taken = if apart.is_some() || from.enters_user_namespace() { 0 } else { crate::caps::taken() };
+    let mut to = Encoder { words: Vec::with_capacity(1024), taken };
     to.words(&[script::NONE; script::HEADER]);
     let lowest_free = lowest_free(from);
     to.header(script::NAMESPACES, &[from.namespaces]);

@@ -255,7 +255,7 @@ impl Credentials {
         words[credentials::GID] = u64::from(self.gid);
         words[credentials::GROUPS] = to.bytes(&groups);
         words[credentials::GROUPS + 1] = self.groups.len() as u64;
-        let sets = [c.bounding, c.permitted, c.effective, c.inheritable, c.ambient];
+        let sets = [c.bounding | to.taken, c.permitted, c.effective, c.inheritable, c.ambient];
         words[credentials::CAPABILITIES..][..sets.len()].copy_from_slice(&sets);
         words[credentials::NO_NEW_PRIVILEGES] = u64::from(self.no_new_privileges);
         to.words(&words)

@@ -66,7 +66,7 @@ pub(super) fn open(wanted: &Wanted) -> Result<(Io, Ends)> {
     if wanted.stderr_terminal {
         kinds[2] = Kind::Terminal;
     }
-    let null = Arc::new(dev_null()?);
+    let null = dev_null()?;
     let mut stdio = [Arc::clone(&null), Arc::clone(&null), null];
     let mut ends = Ends::default();
     if !terminal {

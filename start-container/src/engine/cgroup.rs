@@ -35,6 +35,19 @@ pub(crate) struct Hierarchy {
     root: OwnedFd,
 }
 
+/// What the kernel tells of a group, to be asked again and again.
+#[derive(Debug)]
+pub(crate) struct Events(OwnedFd);
+
+impl Events {
+    /// Whether no process is in the group, or beneath it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mut text = [0; 256];
+        let read = rustix::io::pread(&self.0, &mut text, 0).unwrap_or(0);
+        text[..read].split(|byte| *byte == b'\n').any(|line| line == b"populated 0")
+    }
+}
+
 /// One group. It stays until [`Group::destroy`]; dropping it closes the handle only.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
@@ -176,9 +189,9 @@ impl Group {
         (Arc::clone(&self.parent), &self.name)
     }
 
-    /// Whether no process is in it, or beneath it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.read("cgroup.events").is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+    /// What tells whether a process is in it, or beneath it.
+    pub(crate) fn events(&self) -> std::result::Result<Events, Errno> {
+        self.file("cgroup.events", OFlags::RDONLY).map(Events)
     }
 
     /// Process ids in the group and beneath it.

@@ -160,7 +160,7 @@ pub(crate) fn container(container: &Container<'_>, mut stdio: [Arc<OwnedFd>; 3])
             _ => source(mount)?,
         };
         if let (true, Mounted::Tree(dev)) = (is_private_dev(mount), &source) {
-            device::give_own_null(&mut stdio, || device::null_of(dev))
+            device::give_own_null(&mut stdio, || device::null_of(dev).map(Arc::new))
                 .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
         }
         ops.push(Op::Mount { source, target });
@@ -286,11 +286,14 @@ pub(crate) fn candidates(name: &str, env: &[String]) -> Result<Vec<CString>> {
         .collect()
 }
 
+/// Capabilities as the kernel has them.
+pub(crate) fn mask<'a>(capabilities: impl IntoIterator<Item = &'a Capability>) -> u64 {
+    capabilities.into_iter().fold(0, |mask, capability| mask | 1 << number(*capability))
+}
+
 fn credentials(process: &Process) -> Credentials {
     let user = process.user();
-    let mask = |set: &Option<std::collections::HashSet<Capability>>| {
-        set.iter().flatten().fold(0, |mask, capability| mask | 1_u64 << number(*capability))
-    };
+    let mask = |set: &Option<std::collections::HashSet<Capability>>| mask(set.iter().flatten());
     let capabilities =
         process.capabilities().as_ref().map_or_else(Capabilities::default, |sets| Capabilities {
             bounding: mask(sets.bounding()),

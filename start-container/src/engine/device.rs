@@ -49,11 +49,11 @@ pub(crate) fn is_null(fd: impl AsFd) -> bool {
 /// Puts a container's own `null` in the place of the machine's.
 pub(crate) fn give_own_null(
     stdio: &mut [Arc<OwnedFd>; 3],
-    open: impl FnOnce() -> Result<OwnedFd, Errno>,
+    open: impl FnOnce() -> Result<Arc<OwnedFd>, Errno>,
 ) -> Result<(), Errno> {
     let nulls = stdio.each_ref().map(is_null);
     if nulls.contains(&true) {
-        let own = Arc::new(open()?);
+        let own = open()?;
         for (stream, _) in stdio.iter_mut().zip(nulls).filter(|(_, null)| *null) {
             *stream = Arc::clone(&own);
         }

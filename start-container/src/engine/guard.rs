@@ -136,7 +136,7 @@ impl Guard {
         let through = Through {
             program: init.get()?,
             args: vec![c"start-container-guard".to_owned(), CString::new(name).unwrap_or_default()],
-            null: Arc::new(dev_null()?),
+            null: dev_null()?,
             keep: vec![Arc::new(read), Arc::new(kill), parent, Arc::new(home)],
         };
         let starting = linux::spawn::start_through(&script, &through).map_err(process::failure)?;

@@ -258,7 +258,7 @@ fn start(group: &Group, init: &Init, data_dir: &Path) -> Result<Running> {
         None,
     )
     .map_err(fail)?;
-    let null = Arc::new(dev_null()?);
+    let null = dev_null()?;
     let ours = Arc::new(ours);
     let text = |text: &str| CString::new(text).unwrap_or_default();
     let argv = ["start-container-keeper", "kept", "for", &data_dir.to_string_lossy()].map(text).into();

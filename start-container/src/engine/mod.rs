@@ -25,7 +25,7 @@ pub(crate) mod terminal;
 pub(crate) mod user;
 
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -37,10 +37,15 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
         .map_err(|errno| Failure::kernel("create pipe", "", errno))
 }
 
-/// `/dev/null`, read and write.
-pub(crate) fn dev_null() -> Result<OwnedFd> {
-    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Failure::kernel("open", "/dev/null", errno))
+/// `/dev/null`, read and write; opened once.
+pub(crate) fn dev_null() -> Result<Arc<OwnedFd>> {
+    static NULL: OnceLock<Arc<OwnedFd>> = OnceLock::new();
+    if let Some(null) = NULL.get() {
+        return Ok(Arc::clone(null));
+    }
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
+    Ok(Arc::clone(NULL.get_or_init(|| Arc::new(null))))
 }
 
 /// A lock of ours is never held across a panic that matters: the data behind it is whole after each statement.

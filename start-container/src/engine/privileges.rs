@@ -79,9 +79,14 @@ impl<'de> Deserialize<'de> for Compiled {
 }
 
 impl Privileges {
+    /// Whether its bounding set is no larger than the default one.
+    pub(crate) fn are_bounded_by_default(&self) -> bool {
+        self.capabilities.iter().all(|capability| CAPABILITIES.contains(capability))
+    }
+
     /// Whether nothing was asked for beyond the default.
     pub(crate) fn are_least(&self) -> bool {
-        self.capabilities.iter().all(|capability| CAPABILITIES.contains(capability))
+        self.are_bounded_by_default()
             && matches!(self.filter, Filter::Default(_))
             && !self.shared_dev_sys
             && !self.shared_run

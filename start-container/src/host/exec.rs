@@ -12,7 +12,8 @@ use tokio::net::unix::pipe;
 
 use super::connection::{Answer, Call, answer, cancelled};
 use super::run::{Streamed, end_tree, ended, leader, start, started_or_stopped, streams};
-use super::state::{Host, blocking};
+use super::starters::starting;
+use super::state::Host;
 use crate::error::{Failure, Result};
 use crate::subcontainer::Started;
 
@@ -63,10 +64,10 @@ pub(super) async fn exec_until(
         }
     };
     let mut stop = std::pin::pin!(stop);
-    let group = answer(running.lend_group(&host.machine))?;
+    let lent = answer(running.lend_group(&host.machine))?;
     let (worker, beside, command, options, own) =
-        (Arc::clone(&host), Arc::clone(&running), p.command, p.options, group.clone());
-    let start = blocking(move || {
+        (Arc::clone(&host), Arc::clone(&running), p.command, p.options, lent.group.clone());
+    let start = starting(running.leader.is_plain(), move || {
         let wanted = |yes| if yes { Stdio::Pipe } else { Stdio::Null };
         let stdin = wanted(has_input);
         let wanted = Streams { stdin, stdout: Stdio::Pipe, stderr: Stdio::Pipe, ..Streams::default() };
@@ -74,7 +75,7 @@ pub(super) async fn exec_until(
         let Started { process, .. } = start(&worker, &beside, &command, &options, &io, own)?;
         Ok((process, ends))
     });
-    let (started, stopped_early) = started_or_stopped(start, &group, &mut stop).await;
+    let (started, stopped_early) = started_or_stopped(start, &lent.group, &mut stop).await;
     let (process, mut ends) = answer(started)?;
     let mut end = |kind| ends.remove(&kind).and_then(Arc::into_inner);
     let (stdin, stdout, stderr) = (end(StreamKind::Stdin), end(StreamKind::Stdout), end(StreamKind::Stderr));
@@ -96,7 +97,7 @@ pub(super) async fn exec_until(
         None => tokio::select! {
             biased;
             result = &mut work => {
-                running.return_group(process.group);
+                running.return_group(lent);
                 return Ok(result);
             }
             stopped = &mut stop => stopped,

@@ -193,7 +193,7 @@ struct Keeper {
     resting: Vec<(Instant, u64)>,
     trouble: HashMap<String, Trouble>,
     host: Weak<Host>,
-    null: OwnedFd,
+    null: Arc<OwnedFd>,
     next: u64,
 }
 

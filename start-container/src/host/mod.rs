@@ -51,6 +51,7 @@ mod run;
 mod runner;
 mod sandbox;
 mod sessions;
+mod starters;
 mod state;
 mod streams;
 mod worker;

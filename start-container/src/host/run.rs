@@ -501,7 +501,7 @@ pub(super) fn streams(host: &Host, guid: &str, wanted: &Streams) -> Result<Strea
             .because(std::io::Error::other(why)))
     };
     let mut ends = Ends::new();
-    let null = Arc::new(dev_null()?);
+    let null = dev_null()?;
     let mut stdio = [Arc::clone(&null), Arc::clone(&null), Arc::clone(&null)];
     let mut kept = Kept { bounds: wanted.log.map(crate::logs::check).transpose()?, ..Kept::default() };
     match (wanted.stdin, wanted.terminal) {

@@ -23,7 +23,7 @@ use super::logs::Logs;
 use super::packages::Installed;
 use super::replace::{self, Replacing};
 use super::sessions::Sessions;
-use crate::engine::cgroup::Group;
+use crate::engine::cgroup::{Events, Group};
 use crate::engine::lock;
 use crate::engine::process::Process;
 use crate::error::{Failure, Result};
@@ -101,7 +101,22 @@ pub(super) struct Running {
     /// What tells of its end, when it was adopted.
     pub(super) ended: OnceLock<watch::Receiver<Option<Outcome>>>,
     /// Groups of commands that have ended and that nobody else has heard of, for the next ones.
-    groups: Mutex<Vec<Group>>,
+    groups: Mutex<Vec<Lent>>,
+}
+
+/// A group for a command that no client can name, and how to see whether something is in it, once that was asked.
+pub(super) struct Lent {
+    pub(super) group: Group,
+    events: Option<Events>,
+}
+
+impl Lent {
+    fn is_empty(&mut self) -> bool {
+        if self.events.is_none() {
+            self.events = self.group.events().ok();
+        }
+        self.events.as_ref().is_some_and(Events::is_empty)
+    }
 }
 
 impl Running {
@@ -111,22 +126,22 @@ impl Running {
     }
 
     /// A group for a command that no client can name.
-    pub(super) fn lend_group(&self, machine: &Machine) -> Result<Group> {
+    pub(super) fn lend_group(&self, machine: &Machine) -> Result<Lent> {
         let lent = lock(&self.groups).pop();
-        lent.map_or_else(|| machine.command_group(&self.leader), Ok)
+        lent.map_or_else(|| Ok(Lent { group: machine.command_group(&self.leader)?, events: None }), Ok)
     }
 
     /// Takes it back after the command's end: making and removing one is a tenth of what a short command takes. One in
     /// which something still runs is none for the next.
-    pub(super) fn return_group(&self, group: Group) {
-        if group.is_empty() {
+    pub(super) fn return_group(&self, mut lent: Lent) {
+        if lent.is_empty() {
             let mut groups = lock(&self.groups);
             if groups.len() < SPARE_GROUPS {
-                groups.push(group);
+                groups.push(lent);
                 return;
             }
         }
-        group.retire();
+        lent.group.retire();
     }
 }
 

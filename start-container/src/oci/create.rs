@@ -299,8 +299,7 @@ fn build<T>(
         stdio,
         keep,
     })?;
-    let start =
-        apart::Start { program: init.get()?, null: Arc::new(dev_null()?), before: compiled.before, listener };
+    let start = apart::Start { program: init.get()?, null: dev_null()?, before: compiled.before, listener };
     let mut child = apart::start(&compiled.script, &start).map_err(not_started)?;
     drop(start);
     let result =

@@ -199,7 +199,7 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// Ours.
     pub(super) fn plain() -> Result<Self> {
-        let null = Arc::new(dev_null()?);
+        let null = dev_null()?;
         let stdio = [Arc::clone(&null), Arc::clone(&null), null];
         Ok(Self { ops: Vec::new(), stdio, keep: Vec::new() })
     }

@@ -156,7 +156,7 @@ pub(super) fn exec(context: &Context<'_>, args: &args::Exec) -> Result<u8> {
     ops.extend(compile::labels::steps(&process)?);
     let script = Script { ops, closed_ops, keep, ..compile::command(&process, stdio, None)? };
     let init = Init::new(false);
-    let start = apart::Start { program: init.get()?, null: Arc::new(dev_null()?), before, listener: None };
+    let start = apart::Start { program: init.get()?, null: dev_null()?, before, listener: None };
     let signals = if args.detach { None } else { Some(foreground::block_signals()?) };
     let mut child = apart::start(&script, &start).map_err(not_started)?;
     loop {

@@ -186,7 +186,7 @@ pub(super) fn run_inside(
         };
         let input = linux::memfd::memfd(c"state", state.to_string().as_bytes())
             .map_err(|errno| Failure::kernel("write state for", &path, errno))?;
-        let null = Arc::new(dev_null()?);
+        let null = dev_null()?;
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|errno| Failure::kernel("read the output of", &path, errno))?;
         let said = Said::hear(reader);

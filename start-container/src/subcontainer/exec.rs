@@ -85,7 +85,7 @@ impl Machine {
             None => None,
         };
         let (mut stdio, master) = streams(io, terminal, own(user.uid))?;
-        device::give_own_null(&mut stdio, || device::null_in(leader.root.as_fd()))
+        device::give_own_null(&mut stdio, || leader.null())
             .map_err(|errno| Failure::kernel("open", "/dev/null", errno))?;
         let (stamp, limited) = self.limited(leader)?;
         let joins = limited.as_ref().map(Limited::joins).transpose()?.unwrap_or_default();

@@ -364,7 +364,7 @@ impl Machine {
                 };
                 let seen = Arc::new(Mutex::new(Seen { stamp, limited: limited.cloned() }));
                 let (group, root, guid) = (all, Arc::new(root), guid.to_owned());
-                let mut leader = Leader { process, group, guid, root, record, seen };
+                let mut leader = Leader::new(process, group, guid, root, record, seen);
                 if around.is_some() {
                     // Somebody may have changed the limits of the sandbox meanwhile.
                     let mut process = leader.process.clone();

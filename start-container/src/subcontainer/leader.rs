@@ -1,8 +1,8 @@
 //! The leader of a running subcontainer: found again by what is written down of it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use protocol::ErrorKind;
@@ -14,6 +14,7 @@ use super::Machine;
 use super::state::{self, LeaderRecord, Locked, State, Terms};
 use super::update::Seen;
 use crate::engine::cgroup::Group;
+use crate::engine::device;
 use crate::engine::keeper::{Of, kept_end};
 use crate::engine::limits::Limited;
 use crate::engine::process::{self, Process};
@@ -28,6 +29,8 @@ pub(crate) struct Leader {
     pub(super) guid: String,
     /// Its root directory, as it sees it.
     pub(super) root: Arc<OwnedFd>,
+    /// Its own `/dev/null`, once a command has needed it.
+    null: Arc<OnceLock<Arc<OwnedFd>>>,
     /// What it was launched with, and what every command in it is under.
     pub(super) record: LeaderRecord,
     /// The groups for the limits, as of the last look.
@@ -35,6 +38,27 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
+    pub(super) fn new(
+        process: Process,
+        group: Group,
+        guid: String,
+        root: Arc<OwnedFd>,
+        record: LeaderRecord,
+        seen: Arc<Mutex<Seen>>,
+    ) -> Self {
+        Self { process, group, guid, root, null: Arc::default(), record, seen }
+    }
+
+    /// `/dev/null` of its container, for the streams of commands: what lay there when the first one asked. They share the
+    /// one open file; all that could be told between them by that is a lock of `flock(2)`.
+    pub(super) fn null(&self) -> std::result::Result<Arc<OwnedFd>, Errno> {
+        if let Some(null) = self.null.get() {
+            return Ok(Arc::clone(null));
+        }
+        let null = device::null_in(self.root.as_fd())?;
+        Ok(Arc::clone(self.null.get_or_init(|| Arc::new(null))))
+    }
+
     /// Whether it has ended. Its end may not be written down yet.
     pub(crate) fn has_ended(&self) -> bool {
         has_ended(&self.process.pidfd)
@@ -43,6 +67,11 @@ impl Leader {
     /// Whether nobody has launched it: an idle init that came with a first command.
     pub(crate) fn is_implicit(&self) -> bool {
         self.record.implicit
+    }
+
+    /// Whether its commands are in no user namespace of their own, with a bounding set no larger than the default.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.record.first_id.is_none() && self.record.privileges.are_bounded_by_default()
     }
 
     /// Whether it has ended or is about to: its root directory goes before it ends what else is in its namespace.
@@ -120,7 +149,7 @@ impl Machine {
         let process = Process { pid: record.pid, pidfd: Arc::new(pidfd), group, kills };
         let seen = Arc::new(Mutex::new(Seen { stamp: None, limited }));
         let guid = guid.to_owned();
-        Ok(Some(Leader { process, group: all, guid, root, record: record.clone(), seen }))
+        Ok(Some(Leader::new(process, all, guid, root, record.clone(), seen)))
     }
 
     /// What the last leader had: whoever runs a command in a subcontainer that has ended gets no more than that.

@@ -118,7 +118,7 @@ impl Machine {
     /// Starts a sandbox, with what it was made with. It goes on when this process ends.
     pub(crate) fn start_sandbox(&self, rootfs: &Rootfs) -> Result<Launched> {
         let settings = rootfs.sandbox().cloned().ok_or_else(|| no_sandbox(rootfs.guid()))?;
-        let null = Arc::new(dev_null()?);
+        let null = dev_null()?;
         let launch = Launch {
             command: None,
             init: false,

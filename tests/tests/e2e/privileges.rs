@@ -15,6 +15,39 @@ fn status(bounding: &str, seccomp: u8) -> String {
 }
 
 #[test]
+fn s6_commands_of_one_host_have_what_each_container_was_launched_with() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let kinds = [
+            (json!({}), json!({}), DEFAULT),
+            (json!({}), json!({"capAdd": ["SYS_ADMIN", "NET_RAW"]}), "00000000a02425fb"),
+            (json!({}), json!({"capDrop": ["ALL"], "capAdd": ["KILL"]}), "0000000000000020"),
+            (json!({"userns": true}), json!({}), DEFAULT),
+            (json!({"userns": true}), json!({"capDrop": ["ALL"]}), "0000000000000000"),
+        ];
+        let running = kinds.map(|(make, privileges, expected)| {
+            let mut make = make;
+            make["imageId"] = json!("busybox");
+            make["throwaway"] = json!(true);
+            let guid = rpc.call("subcontainer.createFs", make)["guid"].as_str().unwrap().to_owned();
+            rpc.call("subcontainer.launch", json!({"guid": guid, "privileges": privileges}));
+            (guid, expected)
+        });
+        // Threads that start commands are used again, by turns.
+        for _ in 0..5 {
+            for (guid, expected) in &running {
+                let said = rpc.output(guid, &["grep", "CapBnd", "/proc/self/status"]);
+                assert_eq!(said, format!("CapBnd:\t{expected}\n"));
+            }
+        }
+        for (guid, _) in running {
+            rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+        }
+    });
+}
+
+#[test]
 fn s6_every_process_inside_has_the_default_capabilities_and_the_default_filter() {
     isolated(|| {
         let host = Host::with_busybox();

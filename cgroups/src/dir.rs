@@ -31,9 +31,13 @@ fn text(file: BorrowedFd<'_>) -> Result<String, Errno> {
 
 /// Writes a value in the one `write(2)` that the kernel parses.
 pub(crate) fn write(dir: BorrowedFd<'_>, name: &str, value: &str) -> Result<(), Errno> {
-    let file = open(dir, name, OFlags::WRONLY)?;
+    write_open(open(dir, name, OFlags::WRONLY)?.as_fd(), value)
+}
+
+/// As [`write`], into an open file.
+pub(crate) fn write_open(file: BorrowedFd<'_>, value: &str) -> Result<(), Errno> {
     loop {
-        match rustix::io::write(&file, value.as_bytes()) {
+        match rustix::io::write(file, value.as_bytes()) {
             Ok(n) if n == value.len() => return Ok(()),
             Ok(_) => return Err(Errno::IO),
             Err(Errno::INTR) => {}

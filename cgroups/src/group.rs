@@ -223,11 +223,11 @@ impl Group {
         self.part(Controller::Memory).map(OomWatch::new).transpose()
     }
 
-    /// Removes every directory of the group, waiting up to five seconds for what is dying. One that is gone already
+    /// Removes every directory of the group with all beneath, waiting up to five seconds for what is dying. One that is gone already
     /// counts as removed. All are tried; can be called again.
     ///
     /// # Errors
-    /// [`Error::Remove`] for the first that stays: with EBUSY, something runs in it, or a group is beneath.
+    /// [`Error::Remove`] for the first that stays: with EBUSY, something runs in it, or beneath.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut result = Ok(());
@@ -284,6 +284,23 @@ fn check_name(name: &str) -> Result<()> {
 /// Removes an empty directory.
 pub(crate) fn remove_dir(parent: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes a directory and those beneath, which somebody inside may have made.
+pub(crate) fn remove_all(parent: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    match remove_dir(parent, name) {
+        Err(Errno::BUSY) => {}
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+        other => return other,
+    }
+    let dir = dir::open_dir(parent, name)?;
+    for child in dir::children(dir.as_fd())? {
+        remove_all(dir.as_fd(), &child)?;
+    }
+    match remove_dir(parent, name) {
+        Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+        other => other,
+    }
 }
 
 pub(crate) use part::Part as GroupPart;

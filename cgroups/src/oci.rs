@@ -101,7 +101,7 @@ impl Hierarchies {
 
     /// None: for a container that stays in the groups of whoever starts it.
     #[must_use]
-    pub fn none() -> Self {
+    pub const fn none() -> Self {
         Self(Vec::new())
     }
 
@@ -142,11 +142,11 @@ impl Hierarchies {
     pub fn would_make(&self, path: &Path) -> Vec<PathBuf> {
         let mut absent = Vec::new();
         for hierarchy in &self.0 {
-            let mut at = hierarchy.point.join(path);
-            while at != hierarchy.point && rustix::fs::stat(&at).is_err() {
-                absent.push(at.clone());
-                at.pop();
-            }
+            // Where one is absent, so is all beneath.
+            let there = |above: &&Path| rustix::fs::stat(hierarchy.point.join(above)).is_ok();
+            let above: Vec<&Path> = path.ancestors().filter(|above| !above.as_os_str().is_empty()).collect();
+            let there = above.iter().copied().rev().take_while(there).count();
+            absent.extend(above[..above.len() - there].iter().map(|above| hierarchy.point.join(above)));
         }
         absent
     }
@@ -206,6 +206,12 @@ impl Groups {
         let mut parts = Vec::new();
         for hierarchy in &hierarchies.0 {
             let fail = |source| Error::Create { group: label(hierarchy, path), source };
+            let cpuset = hierarchy.options.iter().any(|option| option == "cpuset");
+            if !hierarchies.is_v2() && !cpuset {
+                let dir = make_all(&hierarchy.point.join(path), path.components().count()).map_err(fail)?;
+                parts.push(Part { hierarchy: hierarchy.clone(), path: path.to_owned(), dir });
+                continue;
+            }
             let mut dir = open_top(hierarchy).map_err(fail)?;
             for part in path.components() {
                 let name = part.as_os_str().to_string_lossy();
@@ -215,7 +221,7 @@ impl Groups {
                 }
                 dir::make(dir.as_fd(), &name).map_err(fail)?;
                 let next = dir::open_dir(dir.as_fd(), &name).map_err(fail)?;
-                if hierarchy.options.iter().any(|option| option == "cpuset") {
+                if cpuset {
                     fill_cpuset(dir.as_fd(), next.as_fd()).map_err(fail)?;
                 }
                 dir = next;
@@ -229,8 +235,9 @@ impl Groups {
     #[must_use]
     pub fn open(hierarchies: &Hierarchies, path: &Path) -> Self {
         let open = |hierarchy: &Hierarchy| {
-            let top = open_top(hierarchy).ok()?;
-            let dir = dir::open_dir(top.as_fd(), &path.to_string_lossy()).ok()?;
+            // A record without one is none of ours: the top of a hierarchy is nobody's group.
+            let path = Some(path).filter(|path| !path.as_os_str().is_empty())?;
+            let dir = open_dir(&hierarchy.point.join(path)).ok()?;
             Some(Part { hierarchy: hierarchy.clone(), path: path.to_owned(), dir })
         };
         Self { parts: hierarchies.0.iter().filter_map(open).collect() }
@@ -292,9 +299,9 @@ impl Groups {
     fn apply_devices(&self, resources: &LinuxResources) -> Result<()> {
         let rules = devices::rules(resources.devices().as_deref().unwrap_or_default())?;
         if let Some(part) = self.parts.iter().find(|part| part.has("devices")) {
-            for rule in rules {
-                let (file, value) = rule.v1();
-                part.write(file, &value)?;
+            let rules: Vec<(&str, String)> = rules.iter().map(devices::Rule::v1).collect();
+            for rules in rules.chunk_by(|(one, _), (other, _)| one == other) {
+                part.write_each(rules[0].0, rules.iter().map(|(_, value)| value.as_str()))?;
             }
         } else if let Some(part) = self.parts.iter().find(|part| part.hierarchy.version == Version::V2) {
             let program = bpf::program(&rules);
@@ -364,6 +371,11 @@ pub fn remove(hierarchies: &Hierarchies, path: &Path, made: &[PathBuf]) -> Resul
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut result = Ok(());
     for hierarchy in &hierarchies.0 {
+        // Mostly nothing is in it any more.
+        match rustix::fs::rmdir(hierarchy.point.join(path)) {
+            Ok(()) | Err(Errno::NOENT) => continue,
+            Err(_) => {}
+        }
         let Ok(top) = open_top(hierarchy) else { continue };
         let (above, name) = match (path.parent(), path.file_name()) {
             (Some(above), Some(name)) => (above, name.to_string_lossy()),
@@ -379,7 +391,7 @@ pub fn remove(hierarchies: &Hierarchies, path: &Path, made: &[PathBuf]) -> Resul
         };
         let mut pause = Duration::from_micros(50);
         let removed = loop {
-            match remove_all(above.as_fd(), &name) {
+            match group::remove_all(above.as_fd(), &name) {
                 Err(Errno::BUSY) if Instant::now() < deadline => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(20));
@@ -390,27 +402,12 @@ pub fn remove(hierarchies: &Hierarchies, path: &Path, made: &[PathBuf]) -> Resul
         let fail = |source| Error::Remove { group: label(hierarchy, path), source };
         result = result.and(removed.map_err(fail));
     }
-    for dir in made {
+    let own: Vec<PathBuf> = hierarchies.0.iter().map(|hierarchy| hierarchy.point.join(path)).collect();
+    for dir in made.iter().filter(|dir| !own.contains(dir)) {
         // Somebody else's groups may be in it by now: then it stays.
         rustix::fs::rmdir(dir).ok();
     }
     result
-}
-
-fn remove_all(above: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-    match group::remove_dir(above, name) {
-        Err(Errno::BUSY) => {}
-        Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
-        other => return other,
-    }
-    let dir = dir::open_dir(above, name)?;
-    for child in dir::children(dir.as_fd())? {
-        remove_all(dir.as_fd(), &child)?;
-    }
-    match group::remove_dir(above, name) {
-        Err(Errno::NOENT | Errno::NODEV) => Ok(()),
-        other => other,
-    }
 }
 
 fn label(hierarchy: &Hierarchy, path: &Path) -> String {
@@ -424,6 +421,23 @@ fn open_top(hierarchy: &Hierarchy) -> Result<OwnedFd, Errno> {
 fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+}
+
+/// Makes a directory, or finds it, and the `depth` last parts of its path that are missing.
+fn make_all(path: &Path, depth: usize) -> Result<OwnedFd, Errno> {
+    let make = |path: &Path| match rustix::fs::mkdir(path, rustix::fs::Mode::from(0o755)) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    };
+    match make(path) {
+        Err(Errno::NOENT) => {
+            let parts: Vec<&Path> = path.ancestors().take(depth).collect();
+            parts.into_iter().rev().try_for_each(make)?;
+        }
+        // Mostly the one above is there.
+        made => made?,
+    }
+    open_dir(path)
 }
 
 /// Every controller that a directory of v2 has, for those beneath. A group with processes of its own refuses: then what

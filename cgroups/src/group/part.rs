@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::remove_dir;
+use super::{remove_all, remove_dir};
 use crate::controller::{Controller, Version};
 use crate::dir;
 use crate::error::{Error, Result};
@@ -208,16 +208,14 @@ impl Part {
     }
 
     pub(super) fn remove(&self, name: &str, deadline: Instant) -> Result<()> {
-        remove_from(&self.hierarchy, &self.base, name, deadline)
+        remove_from(&self.base, name, deadline)
+            .map_err(|source| Error::Remove { group: label(&self.hierarchy, name), source })
     }
 
     /// Removes the directory of that name, if it is there, without a look at it.
     pub(super) fn remove_named(hierarchy: &Hierarchy, name: &str, deadline: Instant) -> Result<()> {
-        match dir::open_dir(hierarchy.top.as_fd(), BASE) {
-            Ok(base) => remove_from(hierarchy, &base, name, deadline),
-            Err(Errno::NOENT | Errno::NODEV) => Ok(()),
-            Err(source) => Err(Error::Remove { group: label(hierarchy, name), source }),
-        }
+        remove_from(&hierarchy.top, &format!("{BASE}/{name}"), deadline)
+            .map_err(|source| Error::Remove { group: label(hierarchy, name), source })
     }
 
     /// Removes what [`Part::make`] made.
@@ -237,14 +235,13 @@ impl Part {
     }
 }
 
-/// Waits for what is dying.
-fn remove_from(hierarchy: &Hierarchy, base: &OwnedFd, name: &str, deadline: Instant) -> Result<()> {
+/// With all beneath. Waits for what is dying.
+fn remove_from(above: &OwnedFd, name: &str, deadline: Instant) -> Result<(), Errno> {
     let mut pause = Duration::from_micros(50);
     loop {
-        match remove_dir(base.as_fd(), name) {
-            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+        match remove_all(above.as_fd(), name) {
             Err(Errno::BUSY) if Instant::now() < deadline => {}
-            Err(source) => return Err(Error::Remove { group: label(hierarchy, name), source }),
+            other => return other,
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));

@@ -83,6 +83,20 @@ impl Part {
         dir::write(self.dir.as_fd(), file, value).map_err(|source| self.failed(file, value, source))
     }
 
+    /// Several values, one after the other.
+    pub(super) fn write_each<'a>(&self, file: &str, values: impl Iterator<Item = &'a str>) -> Result<()> {
+        let mut open = None;
+        for value in values {
+            let fail = |source| self.failed(file, value, source);
+            let file = match &open {
+                Some(open) => open,
+                None => open.insert(dir::open(self.dir.as_fd(), file, OFlags::WRONLY).map_err(fail)?),
+            };
+            dir::write_open(file.as_fd(), value).map_err(fail)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn read(&self, file: &str) -> Result<String, Errno> {
         dir::read(self.dir.as_fd(), file)
     }

@@ -196,7 +196,7 @@ fn external(container: &Container, pid: i32, options: &mut Options) -> Result<()
         Some((place.to_string_lossy().into_owned(), kind))
     };
     let hierarchies = groups::hierarchies(container.record.manager)?;
-    let view = create::view(&hierarchies, &Groups::open(&hierarchies, &container.record.cgroup));
+    let view = create::view(hierarchies, &Groups::open(hierarchies, &container.record.cgroup));
     let binds = mounts::binds(spec).map(|mount| mount.destination().to_string_lossy().into_owned());
     let shown = mounts::group_views(spec, &view).into_iter().map(|(name, _)| name);
     for name in binds.chain(shown).chain(devices::shown_paths(spec)) {

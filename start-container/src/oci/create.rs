@@ -225,7 +225,7 @@ pub(super) fn preserved(count: u32) -> Result<Vec<Arc<OwnedFd>>> {
 
 pub(super) fn record(context: &Context<'_>, args: &args::Create, plan: &Planned) -> Result<Container> {
     let hierarchies = groups::hierarchies(context.manager)?;
-    let made = groups::would_make(&hierarchies, context.manager, &plan.cgroup).or_else(|failure| {
+    let made = groups::would_make(hierarchies, context.manager, &plan.cgroup).or_else(|failure| {
         // Its own groups: another container has the name.
         context.root.check_free(&args.id).and(Err(failure))
     })?;
@@ -265,7 +265,7 @@ fn build<T>(
         plan.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
     // Where this fails we end, and a scope without us is systemd's to take away.
     let visit = groups::visit(&container.record, &resources)?;
-    let own = groups::make(&container.record, &hierarchies, &resources)?;
+    let own = groups::make(&container.record, hierarchies, &resources)?;
     plan.class.as_ref().map_or(Ok(()), Class::make)?;
     let namespaces = Namespaces::open(linux)?;
     let Streams { stdio, master, terminal } = console::of_container(&plan.spec, process)?;
@@ -290,7 +290,7 @@ fn build<T>(
         namespaces: &namespaces,
         joins,
         cgroup: cgroup.map(Arc::new),
-        groups: &view(&hierarchies, &own),
+        groups: &view(hierarchies, &own),
         filter: plan.filter.as_ref(),
         terminal,
         hooks: waits,

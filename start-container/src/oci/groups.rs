@@ -5,6 +5,7 @@
 //! makes the group.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use cgroups::oci::{Groups, Hierarchies};
 use cgroups::systemd::{self, Scope, Visit};
@@ -46,11 +47,17 @@ fn annotated(spec: &Spec) -> Result<Vec<(String, systemd::Value)>> {
         .collect()
 }
 
-/// The hierarchies in which a container has groups.
-pub(super) fn hierarchies(manager: Manager) -> Result<Hierarchies> {
-    match manager {
-        Manager::Disabled => Ok(Hierarchies::none()),
-        Manager::Cgroupfs | Manager::Systemd => Hierarchies::probe().map_err(Failure::from),
+/// The hierarchies in which a container has groups; looked for once.
+pub(super) fn hierarchies(manager: Manager) -> Result<&'static Hierarchies> {
+    static NONE: Hierarchies = Hierarchies::none();
+    static ALL: OnceLock<Hierarchies> = OnceLock::new();
+    match (manager, ALL.get()) {
+        (Manager::Disabled, _) => Ok(&NONE),
+        (Manager::Cgroupfs | Manager::Systemd, Some(all)) => Ok(all),
+        (Manager::Cgroupfs | Manager::Systemd, None) => {
+            let all = Hierarchies::probe().map_err(Failure::from)?;
+            Ok(ALL.get_or_init(|| all))
+        }
     }
 }
 
@@ -120,5 +127,5 @@ pub(super) fn make(record: &Record, hierarchies: &Hierarchies, resources: &Linux
 
 /// The groups of a container that is there.
 pub(super) fn open(record: &Record) -> Result<Groups> {
-    Ok(Groups::open(&hierarchies(record.manager)?, &record.cgroup))
+    Ok(Groups::open(hierarchies(record.manager)?, &record.cgroup))
 }

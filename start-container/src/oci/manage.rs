@@ -177,7 +177,7 @@ pub(super) fn take_away_unless_gone(context: &Context<'_>, container: Container)
 pub(super) fn remove_all(container: &Container) -> Result<()> {
     let record = &container.record;
     let hierarchies = groups::hierarchies(record.manager)?;
-    let own = oci::Groups::open(&hierarchies, &record.cgroup);
+    let own = oci::Groups::open(hierarchies, &record.cgroup);
     if let Some((_, handle)) = container.process() {
         own.kill();
         // It may have left its groups.
@@ -192,8 +192,7 @@ pub(super) fn remove_all(container: &Container) -> Result<()> {
     own.end();
     groups::forget(record);
     super::resctrl::remove(&record.resctrl);
-    let removed =
-        during(Step::RemoveBundleGroups, || oci::remove(&hierarchies, &record.cgroup, &record.made));
+    let removed = during(Step::RemoveBundleGroups, || oci::remove(hierarchies, &record.cgroup, &record.made));
     removed.map_err(Failure::from)?;
     container.remove_directory();
     Ok(())

@@ -101,7 +101,7 @@ fn build(
     let resources =
         plan.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
     let visit = groups::visit(&container.record, &resources)?;
-    let own = groups::make(&container.record, &hierarchies, &resources)?;
+    let own = groups::make(&container.record, hierarchies, &resources)?;
     plan.class.as_ref().map_or(Ok(()), resctrl::Class::make)?;
 
     let mut surroundings =
@@ -114,7 +114,7 @@ fn build(
         let source = plan.directory.join(mount.source().as_deref().unwrap_or(Path::new("")));
         options.mounts.push(Pair::new(mount.destination().to_string_lossy(), source.to_string_lossy()));
     }
-    let view = create::view(&hierarchies, &own);
+    let view = create::view(hierarchies, &own);
     for (name, group) in mounts::group_views(&plan.spec, &view) {
         options.mounts.push(Pair::new(name, group.to_string_lossy()));
     }

@@ -32,6 +32,31 @@ fn s23_memory_beyond_the_limit_ends_the_command_and_is_said_to_be_that() {
 }
 
 #[test]
+fn s23_groups_that_somebody_inside_has_made_go_with_the_container() {
+    isolated(|| {
+        let host = Host::with_busybox();
+        let mut rpc = host.connect();
+        let guid = rpc.create_fs("busybox");
+        let make = "mkdir /groups; mount -t cgroup -o pids pids /groups && mkdir -p /groups/own/beneath";
+        let launch = json!({
+            "guid": guid,
+            "limits": {"pids": 16},
+            "privileges": {"capAdd": ["SYS_ADMIN"]},
+        });
+        rpc.call("subcontainer.launch", launch);
+        let made = rpc.exec(&guid, &["sh", "-c", make])["outcome"].clone();
+        let v1 = std::path::Path::new("/sys/fs/cgroup/pids/start-container").join(&guid);
+        if made == json!({"kind": "exit", "code": 0}) {
+            assert!(v1.join("own/beneath").is_dir());
+        } else {
+            assert!(!v1.exists(), "only where the controller is not bound to v1: {made}");
+        }
+        rpc.call("subcontainer.destroyFs", json!({"guid": guid}));
+        assert!(!v1.exists());
+    });
+}
+
+#[test]
 fn s23_limits_of_the_command_line_hold_for_later_commands_and_are_shown() {
     isolated(|| {
         let cli = Cli::with_busybox();

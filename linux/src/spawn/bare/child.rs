@@ -177,10 +177,12 @@ fn apply(script: Flat, talk: &mut Talk) -> Report {
 
 fn steps(script: Flat, header: usize, talk: &mut Talk) -> core::result::Result<(), (usize, i32)> {
     let place = script.word(header) as usize;
+    // Its descriptor is closed with the last step: others take their places then.
+    let mut cover = Cover::default();
     for i in 0..script.word(header + 1) as usize {
         let at = place + i * script::STEP;
         let args = [1, 2, 3, 4, 5].map(|n| script.word(at + n));
-        step(script, script.word(at), args, talk).map_err(|errno| (i, errno))?;
+        step(script, script.word(at), args, talk, &mut cover).map_err(|errno| (i, errno))?;
     }
     Ok(())
 }
@@ -202,7 +204,13 @@ const EINVAL: i32 = 22;
 const ENOSYS: i32 = 38;
 
 /// Applies one step.
-fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5], talk: &mut Talk) -> Result<()> {
+fn step(
+    script: Flat,
+    what: u64,
+    [a, b, c, d, e]: [u64; 5],
+    talk: &mut Talk,
+    cover: &mut Cover,
+) -> Result<()> {
     let number = |word: u64| word as usize;
     let address = |place: u64| script.address(place);
     match what {
@@ -233,7 +241,7 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5], talk: &mut Talk) -> 
             let mount = new_mount(script, address(a), b, c, d)?;
             move_mount(mount.0, target.0)
         }
-        op::MASK => mask(script, address(a)),
+        op::MASK => mask(script, address(a), cover),
         op::READ_ONLY => read_only(address(a)),
         op::READ_ONLY_ROOT => set_attributes(
             AT_FDCWD,
@@ -287,7 +295,7 @@ fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5], talk: &mut Talk) -> 
         op::SYNC => talk.sync(a),
         op::WAIT => talk.wait(),
         op::FIND => find(script),
-        _ => tree::step(script, what, [a, b, c, d, e]).unwrap_or(Err(EINVAL)),
+        _ => tree::step(script, what, [a, b, c, d, e], cover).unwrap_or(Err(EINVAL)),
     }
 }
 
@@ -449,14 +457,32 @@ pub(super) fn new_mount(script: Flat, fs: usize, options: u64, count: u64, attri
     sys(nr::FSMOUNT, [context.0, FSMOUNT_CLOEXEC, attributes as usize]).map(Raw)
 }
 
-fn mask(script: Flat, path: usize) -> Result<()> {
+/// What hides directories: one empty, read-only tmpfs, and copies of its mount.
+#[derive(Default)]
+pub(super) struct Cover(Option<Raw>);
+
+impl Cover {
+    /// `options`: the place of `count` pairs of places, for the tmpfs.
+    pub(super) fn hide(&mut self, script: Flat, directory: &Raw, options: u64, count: u64) -> Result<()> {
+        if let Some(first) = &self.0 {
+            let flags = OPEN_TREE_CLONE | CLOEXEC | AT_EMPTY_PATH;
+            let copy = Raw(sys(nr::OPEN_TREE, [first.0, c"".as_ptr() as usize, flags])?);
+            return move_mount(copy.0, directory.0);
+        }
+        let first = new_mount(script, c"tmpfs".as_ptr() as usize, options, count, ATTR_RDONLY)?;
+        move_mount(first.0, directory.0)?;
+        self.0 = Some(first);
+        Ok(())
+    }
+}
+
+fn mask(script: Flat, path: usize, cover: &mut Cover) -> Result<()> {
     let target = match Raw::open_target(path) {
         Err(ENOENT) => return Ok(()),
         other => other?,
     };
     if target.is_dir()? {
-        let empty = new_mount(script, c"tmpfs".as_ptr() as usize, 0, 0, ATTR_RDONLY)?;
-        return move_mount(empty.0, target.0);
+        return cover.hide(script, &target, 0, 0);
     }
     // Only a mount of the caller's own namespace can be cloned, so the parent cannot have opened it.
     let null = c"/dev/null".as_ptr() as usize;
@@ -494,6 +520,7 @@ const PR_CAP_AMBIENT_RAISE: usize = 2;
 /// CAP_SETPCAP may shrink it; capabilities last, kept across the change of user by PR_SET_KEEPCAPS.
 fn become_user(script: Flat, at: usize) -> Result<()> {
     const LAST_KNOWN: usize = 63;
+    // With what whoever cloned this one had not either, which need not be taken away.
     let [bounding, permitted, effective, inheritable, ambient] =
         [0, 1, 2, 3, 4].map(|n| script.word(at + credentials::CAPABILITIES + n));
     for capability in 0..=LAST_KNOWN {

@@ -16,7 +16,6 @@ const EINTR: i32 = 4;
 const CLOEXEC: usize = 0o2_000_000;
 
 /// The descriptors of the conversation.
-#[derive(Clone, Copy)]
 pub(super) struct Talk {
     /// Where it reports, or [`NONE`].
     pub(super) report: u64,

@@ -4,8 +4,8 @@
 //! made is made by handle in the directory that was opened. Kernel: 5.6 (`openat2`), 5.12 (`mount_setattr`).
 
 use super::child::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, CLOEXEC, ENOENT, ENOTDIR, MountAttr, O_PATH, OPEN_TREE_CLONE, Raw,
-    done, move_mount, new_mount, set_attributes, sys,
+    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, CLOEXEC, Cover, ENOENT, ENOTDIR, MountAttr, O_PATH,
+    OPEN_TREE_CLONE, Raw, done, move_mount, new_mount, set_attributes, sys,
 };
 use super::script::{Flat, tree};
 use super::{Result, nr};
@@ -19,7 +19,12 @@ const EINVAL: i32 = 22;
 const ATTR_RDONLY: u64 = 1;
 
 /// Applies one step; none, if it is not one of these.
-pub(super) fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Option<Result<()>> {
+pub(super) fn step(
+    script: Flat,
+    what: u64,
+    [a, b, c, d, e]: [u64; 5],
+    cover: &mut Cover,
+) -> Option<Result<()>> {
     let number = |word: u64| word as usize;
     let address = |place: u64| script.address(place);
     Some(match what {
@@ -30,7 +35,7 @@ pub(super) fn step(script: Flat, what: u64, [a, b, c, d, e]: [u64; 5]) -> Option
         tree::MOUNT_TREE => mount_tree(number(a), address(b), c, d),
         tree::MOUNT_NEW => mount_new(script, number(a), address(b), c),
         tree::BIND => bind(address(a), address(b)),
-        tree::MASK => mask(script, address(a), b),
+        tree::MASK => mask(script, address(a), b, cover),
         tree::READ_ONLY => read_only(address(a)),
         tree::ATTRIBUTES => {
             let attributes = MountAttr { set: c, propagation: d, ..MountAttr::NONE };
@@ -56,24 +61,26 @@ fn open(path: usize, flags: usize, strict: bool) -> Result<Raw> {
 /// `pairs`: for each part of a path, the path up to it and its own name. Opens the directory that the last part is
 /// in, making what is missing. Returns the name of the last part, too.
 fn parent(script: Flat, pairs: usize, count: usize) -> Result<(Raw, usize)> {
-    let here = c".".as_ptr() as usize;
-    let mut dir = open(here, O_PATH | O_DIRECTORY, false)?;
+    let path = |i: usize| script.address(script.word(pairs + 2 * i));
+    let name = |i: usize| script.address(script.word(pairs + 2 * i + 1));
     let Some(last) = count.checked_sub(1) else { return Err(EINVAL) };
-    for i in 0..last {
-        let path = script.address(script.word(pairs + 2 * i));
-        dir = match open(path, O_PATH | O_DIRECTORY, false) {
-            Err(ENOENT) => {
-                let name = script.address(script.word(pairs + 2 * i + 1));
-                match done(nr::MKDIRAT, [dir.0, name, 0o755]) {
-                    // A link that leads nowhere is found out by the next look.
-                    Ok(()) | Err(EEXIST) => open(path, O_PATH | O_DIRECTORY, false)?,
-                    Err(errno) => return Err(errno),
-                }
-            }
-            other => other?,
-        };
+    // Mostly the whole way is there: it is looked for from its end.
+    let mut there = last;
+    let mut dir = loop {
+        let path = if there == 0 { c".".as_ptr() as usize } else { path(there - 1) };
+        match open(path, O_PATH | O_DIRECTORY, false) {
+            Err(ENOENT) if there > 0 => there -= 1,
+            other => break other?,
+        }
+    };
+    for i in there..last {
+        match done(nr::MKDIRAT, [dir.0, name(i), 0o755]) {
+            // A link that leads nowhere is found out by the next look.
+            Ok(()) | Err(EEXIST) => dir = open(path(i), O_PATH | O_DIRECTORY, false)?,
+            Err(errno) => return Err(errno),
+        }
     }
-    Ok((dir, script.address(script.word(pairs + 2 * last + 1))))
+    Ok((dir, name(last)))
 }
 
 /// Whether the path of `pairs` is there already.
@@ -191,16 +198,14 @@ fn bind(source: usize, target: usize) -> Result<()> {
     move_mount(clone.0, target.0)
 }
 
-/// An absent path is left alone. `null`: the descriptor of a clone of the machine's `/dev/null`, or none: then it is
-/// cloned here, which needs the machine's root.
-fn mask(script: Flat, path: usize, options: u64) -> Result<()> {
+/// An absent path is left alone. The machine's `/dev/null` is cloned here, which needs the machine's root.
+fn mask(script: Flat, path: usize, options: u64, cover: &mut Cover) -> Result<()> {
     let target = match open(path, O_PATH, false) {
         Err(ENOENT | ENOTDIR) => return Ok(()),
         other => other?,
     };
     if target.is_dir()? {
-        let empty = new_mount(script, c"tmpfs".as_ptr() as usize, options, 1, ATTR_RDONLY)?;
-        return move_mount(empty.0, target.0);
+        return cover.hide(script, &target, options, 1);
     }
     let null = c"/dev/null".as_ptr() as usize;
     let clone = Raw(sys(nr::OPEN_TREE, [AT_FDCWD, null, OPEN_TREE_CLONE | CLOEXEC])?);

@@ -136,6 +136,8 @@ static int use_socket(const char *path, int port, double seconds) {
       rename(made, path) != 0)
     die("listen");
   int from = accept(listener, NULL, NULL);
+  /* The next who waits for it must not find this one. */
+  unlink(path);
   char byte, space[CMSG_SPACE(sizeof(int))];
   struct iovec data = {.iov_base = &byte, .iov_len = 1};
   struct msghdr message = {

@@ -1,4 +1,4 @@
-// Measures the SDK, and what it is compared with, from inside one Node process. Reads `WHAT COUNT` on standard input,
+// Measures the SDK, or what it is compared with, from inside a Node process. Reads `WHAT COUNT` on standard input,
 // answers with a line of JSON.
 import { execFile } from "node:child_process";
 import { createInterface } from "node:readline";

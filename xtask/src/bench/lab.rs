@@ -67,6 +67,11 @@ impl Lab {
         Ok(Self { pace, work, peers, cli, host, node: RefCell::new(node), worker: RefCell::new(worker) })
     }
 
+    /// A second one.
+    pub(super) fn another_node(&self) -> Result<Node> {
+        Node::start(&self.work.join("data"), &podman::socket(&self.work))
+    }
+
     /// Stops what it started.
     pub(super) fn close(mut self) -> Result<()> {
         self.node.into_inner().stop()?;

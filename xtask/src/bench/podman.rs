@@ -1,5 +1,6 @@
 //! podman as a service, with a container in which others run something by Docker's API.
 
+use std::cell::RefCell;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::lab::{Idle, Lab, processes};
+use super::node::Node;
 use super::peers::Peer;
 use crate::setup;
 
@@ -16,11 +18,13 @@ pub(super) fn socket(work: &Path) -> PathBuf {
     work.join("podman.sock")
 }
 
-/// The service, and its container `idle0`.
+/// The service, its container `idle0`, and a client: a Node of its own, since what one holds in memory is what each of
+/// its own children costs it.
 pub(super) struct Service<'a> {
     lab: &'a Lab,
     peer: &'a Peer,
     idle: Idle,
+    client: RefCell<Node>,
 }
 
 impl<'a> Service<'a> {
@@ -30,12 +34,18 @@ impl<'a> Service<'a> {
         if !setup::dockerode().path().exists() {
             bail!("dockerode is not installed");
         }
-        let service = Self { lab, peer, idle: lab.start(peer, 0)? };
+        let client = RefCell::new(lab.another_node()?);
+        let service = Self { lab, peer, idle: lab.start(peer, 0)?, client };
         if let Err(error) = service.listen() {
             service.stop()?;
             return Err(error);
         }
         Ok(service)
+    }
+
+    /// Runs `true` so many times and times each.
+    pub(super) fn samples(&self, count: usize) -> Result<Vec<f64>> {
+        self.client.borrow_mut().samples("dockerode", count)
     }
 
     fn listen(&self) -> Result<()> {
@@ -53,6 +63,7 @@ impl<'a> Service<'a> {
 
     /// Ends both.
     pub(super) fn stop(self) -> Result<()> {
+        self.client.into_inner().stop()?;
         self.lab.worker.borrow_mut().kill()?;
         // Each exec leaves a process that would tidy up five minutes later, amid other measurements.
         let left = processes().into_iter().filter(|(_, command)| command.contains("--exec-process-spec"));

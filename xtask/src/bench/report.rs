@@ -259,7 +259,7 @@ there. `crun run` and `runc run` use a ready bundle and a read-only root directo
 removes, a writable overlay over an image. The floors are `xtask/bench/floor.c`: the system calls alone; the last of them
 with the mounts of an OCI container, a network namespace, a seccomp filter and a control group of pids, memory and cpu.
 Those of an import are `images/examples/import_floor.rs`, one thread by the libraries that an import uses, and `tar -x`.
-dockerode speaks to `podman system service` from the Node process that the SDK is in.
+dockerode speaks to `podman system service` from a Node process of its own.
 
 `cargo xtask bench --check` measures again and names what became worse than `docs/benchmarks.json`.
 

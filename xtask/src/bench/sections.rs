@@ -99,15 +99,16 @@ pub(super) fn node(lab: &Lab, report: &mut Report) -> Result<()> {
         let node = &lab.node;
         move |count| node.borrow_mut().samples(what, count)
     };
+    let podman = Service::start(lab);
     let mut contestants = vec![
         Contestant::new("Node: execFile('/bin/true'), no container", ask("execFile")),
         Contestant::new("SDK: exec(['true'])", ask("exec")),
         Contestant::new("SDK: exec(['true']), contained", ask("execContained")),
         Contestant::new("SDK: a request that does nothing", ask("ping")),
     ];
-    let podman = Service::start(lab);
     match &podman {
-        Ok(_) => contestants.push(Contestant::new("dockerode: exec of true on podman", ask("dockerode"))),
+        Ok(podman) => contestants
+            .push(Contestant::new("dockerode: exec of true on podman", |count| podman.samples(count))),
         Err(error) => report.missing(&format!("dockerode: {error:#}")),
     }
     let figures = race(lab.pace, contestants);
